@@ -1,0 +1,50 @@
+# Every target sets .venv up by itself when needed; only Python 3.11 or newer has to be there.
+# GNU Make answers any failure with its own code 2; `edgeattn` itself returns the exit codes of the contract.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= digit_scenes
+TARGET ?= cpu
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup deploy test check format bench report clean
+
+help:  ## what there is
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is younger than what it was made from, so a second call does nothing. A failed set-up leaves no stamp.
+$(VENV)/.complete: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found; set PYTHON=/path/to/python3.11." >&2; exit 3; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed, $(PYTHON) is not; set PYTHON=/path/to/python3.11." >&2; exit 3; }
+	@echo "setting up $(VENV) (once, a minute or two)"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+setup: $(VENV)/.complete  ## make .venv
+
+deploy: $(VENV)/.complete  ## RECIPE to TARGET: engine, bundle, report (RECIPE=digit_scenes TARGET=cpu ARGS="...")
+	@$(BIN)/edgeattn deploy "$(RECIPE)" --target "$(TARGET)" $(ARGS)
+
+test: $(VENV)/.complete  ## the test suite with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+check: $(VENV)/.complete  ## format, lint, types, tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+format: $(VENV)/.complete  ## rewrite the sources in the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.complete  ## the side-by-side benchmarks
+	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+
+report: $(VENV)/.complete  ## render reports/ again from its JSON
+	@for file in reports/*/report.json; do $(BIN)/edgeattn report $$(dirname $$file) > /dev/null || exit 1; done
+
+clean:  ## remove .venv and the artifact store
+	rm -rf $(VENV) .edgeattn

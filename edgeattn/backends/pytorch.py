@@ -1,0 +1,57 @@
+"""PyTorch eager, the reference every other backend is compared with. Loads what the train stage writes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeattn.backends.base import Runner, Specs, Tensors, TensorSpec, check_inputs
+
+
+def missing() -> str | None:
+    """None when torch is importable."""
+    if importlib.util.find_spec("torch"):
+        return None
+    return 'PyTorch is not installed; install it with: pip install "edgeattn[train]".'
+
+
+def load(folder: Path, *, threads: int) -> Runner:
+    """The trained model in `folder` (`model.json`, `weights.safetensors`), FP32 on the CPU. Raises ModelError."""
+    import torch
+
+    from edgeattn.models import camera
+
+    torch.set_num_threads(threads)
+    return _PyTorchRunner(camera.load(folder))
+
+
+class _PyTorchRunner:
+    def __init__(self, model: Any) -> None:
+        from edgeattn.models.camera import INPUT
+
+        self._model = model
+        size = model.description.preprocess
+        self._specs = Specs(
+            inputs=(TensorSpec(INPUT, (None, size.height, size.width, 3), "uint8"),),
+            outputs=tuple(TensorSpec(name, (), "float32") for name in model.description.outputs),
+        )
+
+    @property
+    def specs(self) -> Specs:
+        return self._specs
+
+    def infer(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
+        import torch
+
+        check_inputs(self._specs, inputs)
+        with torch.inference_mode():
+            outputs = self._model(torch.from_numpy(np.ascontiguousarray(inputs[self._specs.inputs[0].name])))
+        values = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {spec.name: value.numpy() for spec, value in zip(self._specs.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        self._model = None

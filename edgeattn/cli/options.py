@@ -1,0 +1,52 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output, alone.")
+
+
+def data_root() -> Path:
+    """Where data sets are looked for: $EDGEATTN_DATA, else `data/`."""
+    return Path(os.environ.get("EDGEATTN_DATA") or "data")
+
+
+def run_options(command: F) -> F:
+    """The common options of CONTRACT v1 for whatever runs stages."""
+    decorators = [
+        click.argument("recipe"),
+        click.option("--target", default="cpu", show_default=True, help="The device; see: edgeattn targets."),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help="Report folder [default: reports/RECIPE-TARGET/TIME/]."
+        ),
+        click.option(
+            "--store",
+            type=click.Path(path_type=Path),
+            default=Path(".edgeattn"),
+            show_default=True,
+            help="Where artifacts are kept.",
+        ),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe field; repeatable."),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of data, training and statistics."),
+        click.option("--force", is_flag=True, help="Make everything again, also what is unchanged."),
+        json_option,
+        click.option("-v", "--verbose", is_flag=True, help="Every step on a line of its own."),
+        click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
+    ]
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def echo_json(value: Any) -> None:
+    """Print a command's result for another program to read."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,121 @@
+"""The body of `deploy` and of the commands that end at an earlier stage."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeattn.artifact import Stage, Store
+from edgeattn.cli import summary
+from edgeattn.cli.console import RunConsole
+from edgeattn.cli.options import data_root, echo_json, run_options
+from edgeattn.errors import storage_errors
+from edgeattn.recipe import Recipe, load_recipe, load_target, parse_settings
+
+
+def stage_command(stage: Stage, name: str, description: str) -> click.Command:
+    """A command that runs every stage up to `stage`, in the same store as `deploy`."""
+
+    @click.command(name=name, help=description)
+    @run_options
+    def command(**options: Any) -> None:
+        sys.exit(run_until(stage, **options))
+
+    return command
+
+
+def run_until(
+    stage: Stage,
+    *,
+    recipe: str,
+    target: str,
+    out: Path | None,
+    store: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    force: bool,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> int:
+    """Validate everything first, run, write the report, print the closing summary; returns the exit code."""
+    from edgeattn import pipeline, report
+    from edgeattn.pipeline.stages import Context
+
+    chosen = load_recipe(recipe, overrides, seed)
+    device = load_target(target)
+    check_parts(chosen)
+    folder = out or Path("reports") / f"{chosen.name}-{device.name}" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    check_writable(store, folder)
+    with RunConsole(quiet=quiet or as_json, verbose=verbose) as console:
+        context = Context(
+            recipe=chosen,
+            target=device,
+            store=Store(store, on_wait=console.note),
+            data_root=data_root(),
+            progress=console.progress,
+            force=force,
+        )
+        result = pipeline.run(context, console.row, until=stage)
+    result["command"] = _command_line(recipe, target, overrides, seed, stage)
+    bundle = _copy_bundle(result, folder)
+    report.render(result, folder)
+    if as_json:
+        echo_json(result)
+    elif not quiet:
+        summary.show(result, folder, bundle)
+    return 0 if result["verdict"]["passed"] else 1
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Names and fields that only a model, a task or a data format knows, before anything runs. Raises RecipeError."""
+    import importlib.util
+
+    from edgeattn import data, tasks
+
+    task = tasks.find(recipe.task)
+    if importlib.util.find_spec("torch") is None:
+        from edgeattn.errors import MissingLibrary
+
+        raise MissingLibrary('PyTorch is not installed; install it with: pip install "edgeattn[train]".')
+    format_module = data.find(recipe.data.format)
+    parse_settings(format_module.Settings, recipe.data.settings, f"recipe {recipe.name}, data")
+    del task
+
+
+def check_writable(*folders: Path) -> None:
+    """Raise StorageError now rather than after a long training."""
+    for folder in folders:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".write-probe"
+            probe.write_bytes(b"")
+            probe.unlink()
+
+
+def _copy_bundle(result: dict[str, Any], folder: Path) -> Path | None:
+    if not result["bundle"]:
+        return None
+    from edgeattn.artifact import write_atomic
+
+    source = Path(result["bundle"]["path"])
+    copy = folder / source.name
+    write_atomic(copy, source.read_bytes())
+    result["bundle"]["path"] = str(copy)
+    return copy
+
+
+def _command_line(recipe: str, target: str, overrides: tuple[str, ...], seed: int | None, stage: Stage) -> str:
+    import shlex
+
+    name = "deploy" if stage is Stage.BUNDLE else stage.value
+    words = ["edgeattn", name, recipe, "--target", target]
+    for override in overrides:
+        words += ["--set", override]
+    if seed is not None:
+        words += ["--seed", str(seed)]
+    return shlex.join(words)

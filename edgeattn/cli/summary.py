@@ -1,0 +1,65 @@
+"""The closing summary of a run: fits a screen, answers whether it ships, which variant, what was lost and won."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_PLAIN_WIDTH = 120  # in a log nothing is gained by folding
+
+
+def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
+    """Print the summary on standard output."""
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for heading, justify in (
+        ("stage/variant", "left"),
+        ("status", "left"),
+        ("metric (95 %)", "right"),
+        ("delta (95 %)", "right"),
+        ("SQNR", "right"),
+        ("p50 ms", "right"),
+        ("ratio (95 %)", "right"),
+        ("MB", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for row in report["rows"]:
+        table.add_row(*_cells(row))
+    console.print(table)
+    for row in report["rows"]:
+        if row["reason"]:
+            console.print(f"{row['stage']}/{row['variant']}: {escape(row['reason'])}", style="yellow")
+    verdict = report["verdict"]
+    word = "[bold green]PASSED[/]" if verdict["passed"] else "[bold red]NOT PASSED[/]"
+    console.print(f"\n{word}  {escape(' '.join(verdict['reasons']))}")
+    if bundle:
+        console.print(f"bundle  {escape(str(bundle))}")
+    console.print(f"report  {escape(str(folder / 'report.html'))}   ({report['wall_seconds']:.1f} s)")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    metric, drift, latency = row["metric"], row["drift"], row["latency"]
+    size = row["artifact"]["size_bytes"] / 1e6 if row["artifact"] else None
+    return [
+        f"{row['stage']}/{row['variant']}",
+        row["status"],
+        _interval(metric and metric["value"], metric and metric["ci95"], "{:.2f}"),
+        _interval(drift and drift["metric_delta"], drift and drift["ci95"], "{:+.2f}"),
+        "–" if not drift else "exact" if drift["sqnr_db"] is None else f"{drift['sqnr_db']:.1f} dB",
+        f"{latency['p50_ms']:.3f}" if latency else "–",
+        _interval(latency and latency["ratio_to_reference"], latency and latency["ratio_ci95"], "{:.3f}"),
+        f"{size:.2f}" if size is not None else "–",
+    ]
+
+
+def _interval(value: float | None, interval: list[float] | None, form: str) -> str:
+    if value is None:
+        return "–"
+    if not interval:
+        return form.format(value)
+    return f"{form.format(value)} ({form.format(interval[0])} to {form.format(interval[1])})"

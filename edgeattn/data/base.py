@@ -1,0 +1,111 @@
+"""What a data set is to the rest: three disjoint splits of (frame, target), and a fingerprint.
+
+A format is `data/<name>.py` with a frozen dataclass `Settings` (the recipe's fields) and `load(settings, root, seed)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeattn.errors import DataError
+from edgeattn.imaging import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """`frame`: uint8 BGR `(H, W, 3)`, any size. `target`: what the task scores against (classify: an int)."""
+
+    frame: Frame
+    target: Any
+
+
+class Dataset(Protocol):
+    """A lazily read, picklable sequence of samples: loader processes each hold a copy."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises DataError when the sample cannot be read."""
+        ...
+
+    def name(self, index: int) -> str:
+        """A stable name a person can find the sample by, such as its path inside the data set."""
+        ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """`train`, `calibration` and `evaluation` share no image (see `assert_disjoint`).
+
+    `fingerprint` changes whenever the content of any split does; it enters artifact keys, so it must be cheap to
+    compute and must not decode images.
+    """
+
+    train: Dataset
+    calibration: Dataset
+    evaluation: Dataset
+    labels: tuple[str, ...]
+    fingerprint: str
+
+
+class Subset:
+    """The samples of `base` at `indices`, in that order."""
+
+    def __init__(self, base: Dataset, indices: Sequence[int] | NDArray[np.int64]) -> None:
+        self._base = base
+        self._indices = [int(i) for i in indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._base[self._indices[index]]
+
+    def name(self, index: int) -> str:
+        return self._base.name(self._indices[index])
+
+
+def locate(path: str, root: Path) -> Path:
+    """`path` as it is when absolute, else below `root`, else below the current directory. Raises DataError."""
+    places = tuple(dict.fromkeys((root / path, Path(path).absolute())))
+    for place in places:
+        if place.exists():
+            return place
+    raise DataError(
+        f"There is no {' nor '.join(str(place) for place in places)}; set the environment variable EDGEATTN_DATA to "
+        "the folder that holds your data sets, or correct data.path."
+    )
+
+
+def sample_hash(sample: Sample) -> str:
+    """SHA-256 of the pixels and their shape: the identity of an image, whatever its file was called."""
+    digest = hashlib.sha256(repr(sample.frame.shape).encode())
+    digest.update(np.ascontiguousarray(sample.frame).tobytes())
+    return digest.hexdigest()
+
+
+def dataset_hashes(dataset: Dataset) -> list[str]:
+    """`sample_hash` of every sample, in order. Decodes all of them."""
+    return [sample_hash(dataset[i]) for i in range(len(dataset))]
+
+
+def set_hash(hashes: Sequence[str]) -> str:
+    """One hash for a set of samples, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+def assert_disjoint(first: Sequence[str], second: Sequence[str], what: str) -> None:
+    """Raise DataError when the two lists of sample hashes share an image."""
+    shared = set(first) & set(second)
+    if shared:
+        raise DataError(
+            f"{len(shared)} image(s) are in both the {what} splits (same pixels), so the evaluation would not be "
+            "honest; remove the duplicates or change the split."
+        )

@@ -1,0 +1,135 @@
+"""Calibration sets as files: PNG images and a manifest that pins each by its SHA-256 and says how to rebuild them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.artifact import sha256_bytes, write_atomic
+from edgeattn.data.base import Dataset, Sample
+from edgeattn.errors import DataError, storage_errors
+from edgeattn.imaging import decode_image, encode_png
+
+SCHEMA = "edgeattn.calibration/1"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationFiles:
+    """A data set read from a folder that `write_calibration` made."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    files: tuple[dict[str, Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        entry = self.files[index]
+        path = self.folder / entry["file"]
+        return Sample(frame=decode_image(_verified(path, entry["sha256"]), str(path)), target=entry["target"])
+
+    def name(self, index: int) -> str:
+        return str(self.files[index]["name"])
+
+
+def write_calibration(
+    dataset: Dataset, labels: tuple[str, ...], out: Path, *, name: str, source: str, licence: str, rebuild: str
+) -> Path:
+    """Write every sample to `out`, which appears whole or not at all and replaces an earlier calibration folder.
+
+    `rebuild` is the command that gives the same files again; targets must be JSON-able. Raises StorageError, and
+    DataError when `out` is something else than a calibration folder.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link and replace what it points to)
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise DataError(f"{out} exists and holds no {MANIFEST}; choose a new folder, nothing was overwritten.")
+    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
+    with storage_errors(out):
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        try:
+            files = []
+            for index in range(len(dataset)):
+                sample = dataset[index]
+                data = encode_png(sample.frame)
+                file = f"{index:04d}.png"
+                (building / file).write_bytes(data)
+                described = {"file": file, "sha256": sha256_bytes(data), "target": sample.target}
+                files.append(described | {"name": dataset.name(index)})
+            manifest = {"schema": SCHEMA, "name": name, "source": source, "licence": licence, "rebuild": rebuild}
+            write_atomic(building / MANIFEST, _lines(manifest | {"labels": list(labels)}, files))
+            if out.exists():
+                out.replace(replaced)
+            building.replace(out)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
+    return out
+
+
+def read_calibration(folder: Path) -> CalibrationFiles:
+    """Check the manifest and every file's SHA-256. Raises DataError when a file is missing or altered."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise DataError(f"{path} has the schema {manifest['schema']!r}; this version reads {SCHEMA!r}.")
+        labels = tuple(str(label) for label in manifest["labels"])
+        entries = tuple(
+            {key: entry[key] for key in ("file", "sha256", "target", "name")} for entry in manifest["files"]
+        )
+    except OSError as error:
+        raise DataError(
+            f"The calibration manifest {path} cannot be read ({error.strerror}); check the path."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a calibration manifest ({error!r}); rebuild the calibration files.") from error
+    if not entries:
+        raise DataError(f"{path} lists no files; rebuild the calibration files.")
+    for entry in entries:
+        if Path(entry["file"]).name != entry["file"]:
+            raise DataError(
+                f"{path} names the file {entry['file']!r} outside its folder; rebuild the calibration files."
+            )
+        _verified(folder / entry["file"], entry["sha256"])
+    return CalibrationFiles(folder=folder, labels=labels, files=entries)
+
+
+def find_calibration(folder: str) -> Path:
+    """`folder` below the current directory or, failing that, below the repository. Raises DataError."""
+    places = (Path(folder), Path(__file__).resolve().parents[2] / folder)
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = " nor ".join(str(place) for place in dict.fromkeys(path.absolute() for path in places))
+    raise DataError(f"There is no calibration folder {looked}; set data.calibration_dir or remove it from the recipe.")
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"The calibration file {path} is listed in {MANIFEST} but cannot be read ({error.strerror}); "
+            "rebuild the calibration files."
+        ) from error
+    if (got := sha256_bytes(data)) != sha256:
+        raise DataError(
+            f"The calibration file {path} was altered: its SHA-256 is {got[:16]}…, the manifest says {sha256[:16]}…; "
+            "restore it or rebuild the calibration files."
+        )
+    return data
+
+
+def _lines(head: dict[str, Any], files: list[dict[str, Any]]) -> str:
+    """JSON with one line per file, so that a changed image is one changed line."""
+    opening = json.dumps(head, indent=1, ensure_ascii=False)[:-2]
+    rows = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in files)
+    return f'{opening},\n "files": [\n  {rows}\n ]\n}}\n'

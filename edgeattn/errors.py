@@ -1,0 +1,89 @@
+"""Every exception edgeattn raises on purpose; the exit code of each is part of docs and CONTRACT v1.
+
+    EdgeattnError
+    |-- InputError            2  the recipe, data, model or bundle is wrong; nothing was changed
+    |   |-- RecipeError          a recipe, a target or an option
+    |   |-- DataError            images, labels, data folders, downloads
+    |   |-- ModelError           weights, graphs, tensors handed to a runner
+    |   `-- BundleError          a bundle that is truncated, altered or not for this machine
+    |-- MachineError          3  this machine lacks something
+    |   |-- MissingLibrary       a Python library or one of its devices
+    |   `-- StorageError         the disk is full or not writable
+    `-- StageFailed           1  a stage ran and its own proof said no (parity, self-test)
+
+A message is one sentence or two: what, where, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class EdgeattnError(Exception):
+    """Base of all. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(EdgeattnError):
+    exit_code = 2
+
+
+class RecipeError(InputError):
+    pass
+
+
+class DataError(InputError):
+    pass
+
+
+class ModelError(InputError):
+    pass
+
+
+class BundleError(InputError):
+    pass
+
+
+class MachineError(EdgeattnError):
+    exit_code = 3
+
+
+class MissingLibrary(MachineError):
+    pass
+
+
+class StorageError(MachineError):
+    pass
+
+
+class StageFailed(EdgeattnError):
+    exit_code = 1
+
+
+_NOT_WRITABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),  # a file where a folder must be, or the reverse
+)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's disk errors below `path` into one sentence (StorageError)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"No space is left on the disk while writing {error.filename or path}; free some space "
+                "or choose another folder with --store or --out, then run the same command to resume."
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise StorageError(
+                f"{error.filename or path} cannot be written ({error.strerror}); choose a writable folder "
+                "with --store or --out."
+            ) from error
+        raise

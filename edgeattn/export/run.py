@@ -1,0 +1,112 @@
+"""PyTorch -> ONNX, proven equal on real frames before anything is built on it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgeattn import backends
+from edgeattn.artifact import write_atomic
+from edgeattn.errors import StageFailed
+from edgeattn.imaging import Frame
+from edgeattn.metrics.tensors import max_abs, sqnr_db
+from edgeattn.models import camera
+from edgeattn.recipe import ExportSection
+
+
+def export(source: Path, settings: ExportSection, frames: Sequence[Frame], out: Path) -> None:
+    """Write `model.onnx` and `model.json` of the trained model in `source` into `out`.
+
+    `frames` are prepared real frames `(H, W, 3)` for the parity proof; at least two for a dynamic batch. Raises
+    StageFailed naming the output and the size of the error when ONNX Runtime and PyTorch differ.
+    """
+    model = camera.load(source)
+    graph = to_onnx(model, dynamic_batch=settings.dynamic_batch, opset=settings.opset)
+    write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
+    shutil.copyfile(source / "model.json", out / "model.json")
+    prove_parity(source, out, settings, frames)
+
+
+def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> onnx.ModelProto:
+    """The graph by the current exporter, checked; without the exporter's notes on source files and stack traces."""
+    size = model.description.preprocess
+    example = torch.zeros(2 if dynamic_batch else 1, size.height, size.width, 3, dtype=torch.uint8)
+    shapes = {camera.INPUT: {0: torch.export.Dim("batch")}} if dynamic_batch else None
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=[camera.INPUT],
+            output_names=list(model.description.outputs),
+            opset_version=opset,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    if program is None:
+        raise StageFailed("torch.onnx.export returned no program; report this with the recipe.")
+    graph: onnx.ModelProto = program.model_proto
+    _strip_notes(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def prove_parity(source: Path, exported: Path, settings: ExportSection, frames: Sequence[Frame]) -> None:
+    """Compare both on `frames`, one by one and, when the batch is dynamic, in a batch of all. Raises StageFailed."""
+    reference = backends.find("pytorch").load(source, threads=1)
+    candidate = backends.find("onnxruntime").load(exported, threads=1)
+    batches: list[np.ndarray[Any, np.dtype[np.uint8]]] = [frame[None] for frame in frames]
+    if settings.dynamic_batch:
+        batches.append(np.stack(frames))
+    try:
+        for frame in batches:
+            want, got = reference.infer({camera.INPUT: frame}), candidate.infer({camera.INPUT: frame})
+            for name, value in want.items():
+                quality = sqnr_db(value, got[name])
+                if not quality >= settings.parity_db_min:
+                    raise StageFailed(
+                        f"The exported graph does not equal PyTorch: output '{name}' at batch {len(frame)} differs by "
+                        f"up to {max_abs(value, got[name]):.3g} ({quality:.1f} dB, at least "
+                        f"{settings.parity_db_min:g} dB expected); an operator was exported with another meaning."
+                    )
+    finally:
+        reference.close()
+        candidate.close()
+
+
+def _strip_notes(graph: onnx.ModelProto) -> None:
+    """Node metadata holds this machine's paths, so equal models would hash differently on two machines."""
+    del graph.metadata_props[:]
+    for part in [graph.graph, *graph.functions]:
+        del part.metadata_props[:]
+        part.doc_string = ""
+        for node in part.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    for value in [*graph.graph.value_info, *graph.graph.input, *graph.graph.output, *graph.graph.initializer]:
+        del value.metadata_props[:]
+        value.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter prints its own progress and warns of its internals; failures still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,110 @@
+"""Camera frame -> network frame: the single copy used by training, calibration, checks and the device.
+
+Frames are uint8 `(H, W, 3)` in BGR, as cameras and OpenCV deliver them. What happens here is geometry only;
+colour order, layout and normalisation are inside the exported graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeattn.errors import DataError
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a frame of any size becomes `(height, width, 3)`.
+
+    `fit`: `stretch` ignores the aspect ratio; `crop` scales until both sides cover the target and cuts the middle;
+    `letterbox` scales until both sides fit and pads with grey 114.
+    """
+
+    height: int
+    width: int
+    fit: Literal["stretch", "crop", "letterbox"] = "crop"
+
+    def apply(self, frame: Frame) -> Frame:
+        """uint8 BGR `(H, W, 3)` of any size -> a contiguous uint8 `(height, width, 3)`. Raises DataError."""
+        return self.apply_with_matrix(frame)[0]
+
+    def apply_with_matrix(self, frame: Frame) -> tuple[Frame, NDArray[np.float64]]:
+        """As `apply`, with the 3x3 matrix that takes frame pixels to network pixels.
+
+        Pixel coordinates have their origin at the centre of the first pixel, as OpenCV's do.
+        """
+        check_frame(frame)
+        if frame.shape[:2] == (self.height, self.width):
+            return np.ascontiguousarray(frame), np.eye(3)
+        high, wide = frame.shape[:2]
+        scale_y, scale_x = self.height / high, self.width / wide
+        if self.fit != "stretch":
+            scale_y = scale_x = max(scale_y, scale_x) if self.fit == "crop" else min(scale_y, scale_x)
+        size = (max(1, round(wide * scale_x)), max(1, round(high * scale_y)))
+        # AREA averages when shrinking (no aliasing); it degenerates to nearest when enlarging, where LINEAR is meant.
+        shrinking = size[0] * size[1] < wide * high
+        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        if self.fit == "crop":
+            fitted = resized[top : top + self.height, left : left + self.width]
+        elif self.fit == "letterbox":
+            fitted = np.full((self.height, self.width, 3), 114, np.uint8)
+            fitted[-top : -top + size[1], -left : -left + size[0]] = resized
+        else:
+            fitted = resized
+        sx, sy = size[0] / wide, size[1] / high
+        matrix = np.array([[sx, 0.0, 0.5 * sx - 0.5 - left], [0.0, sy, 0.5 * sy - 0.5 - top], [0.0, 0.0, 1.0]])
+        return np.ascontiguousarray(fitted), matrix
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocess:
+        return cls(**values)
+
+
+def check_frame(frame: object) -> None:
+    """Raise DataError unless `frame` is a non-empty uint8 `(H, W, 3)` array."""
+    if not isinstance(frame, np.ndarray):
+        raise DataError(f"A frame must be a NumPy array, got {type(frame).__name__}; read the image with OpenCV first.")
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise DataError(
+            f"A frame must be uint8 (H, W, 3) in BGR, got {frame.dtype} {frame.shape}; "
+            "convert grey or four-channel images with cv2.cvtColor first."
+        )
+
+
+def read_image(path: Path) -> Frame:
+    """An image file as uint8 BGR `(H, W, 3)`, EXIF rotation applied. Raises DataError when missing or corrupt."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"The image {path} cannot be read ({error.strerror}); check the path.") from error
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, name: str) -> Frame:
+    """JPEG, PNG, … bytes as uint8 BGR `(H, W, 3)`; `name` is what an error calls them. Raises DataError."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # a header that promises more pixels than OpenCV allows
+        image = None
+    if image is None:
+        raise DataError(f"{name} is not an image OpenCV can decode ({len(data)} bytes); replace or remove it.")
+    return np.asarray(image, np.uint8)
+
+
+def encode_png(frame: Frame) -> bytes:
+    """A frame as PNG, without loss. Raises DataError."""
+    ok, data = cv2.imencode(".png", frame)
+    if not ok:
+        raise DataError(f"A frame of shape {frame.shape} could not be encoded as PNG.")
+    return data.tobytes()

@@ -1,0 +1,1 @@
+"""Drives any runner: task metric and drift in this process, latency and memory in a process per model."""

@@ -1,0 +1,249 @@
+"""Latency of several models by interleaved rounds, each model in a process of its own; peak memory comes with it.
+
+In each round every candidate has one turn, in a fresh random order, so that what the machine does meanwhile meets all
+of them alike. Nothing is clipped and no outlier is removed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import DataError, storage_errors
+from edgeattn.imaging import Frame
+from edgeattn.measure.candidate import Candidate
+from edgeattn.measure.process import Worker
+from edgeattn.stats import Interval, percentile, ratio_of_rounds
+
+MIN_ROUNDS, MAX_ROUNDS = 20, 50
+MIN_CALLS, MAX_CALLS = 10, 100
+WARM_UP = {"window": 10, "tolerance": 0.05, "min_s": 0.3, "max_s": 10.0}
+# The caches and the clock frequency were somebody else's before the turn.
+UNRECORDED = {"unrecorded": 3, "unrecorded_s": 0.005}
+MAX_SAMPLES = 400
+
+Rounds = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """`ratio` = this latency divided by that of `variant`, from the same rounds: below 1 is faster."""
+
+    variant: str
+    ratio: float
+    ratio_ci95: Interval
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`peak_rss_mb`, in 10^6 bytes, is the whole process: interpreter, library and model. None where unknown."""
+
+    peak_rss_mb: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"peak_rss_mb": self.peak_rss_mb}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Whole calls of `Runner.infer`, `n` of them; `samples_ms` is a seeded sample of at most 400, in order of time.
+
+    `engine_only` is false: copies to and from the engine are inside the measured span. `throttled` is whether a core
+    was slowed down for heat during the rounds, None where the machine does not say. `memory` is a field of the row, not
+    of `to_dict()`.
+    """
+
+    threads: int
+    batch: int
+    n: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    min_ms: float
+    ratio_to_reference: float
+    ratio_ci95: Interval
+    throttled: bool | None
+    engine_only: bool
+    parent: Parent | None
+    protocol: str
+    samples_ms: tuple[float, ...]
+    memory: Memory
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        del values["memory"]
+        return values
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`rounds` for all candidates, and how many recorded calls each makes per round."""
+
+    rounds: int
+    calls: Mapping[str, int]
+
+
+def plan_rounds(typical_ns: Mapping[str, float], seconds: float) -> Plan:
+    """Spend about `seconds` of recorded calls per candidate, but at least 20 rounds of 10 and at most 50 of 100.
+
+    The slowest decides the number of rounds; the faster ones make more calls in each. 2 ms and 20 ms, 5 seconds:
+    5 / (10 x 0.020) = 25 rounds; 5 / (25 x 0.002) = 100 calls for the first, 10 for the second.
+    """
+    slowest_s = max(typical_ns.values()) / 1e9
+    rounds = _clamp(seconds / (MIN_CALLS * slowest_s), MIN_ROUNDS, MAX_ROUNDS)
+    return Plan(
+        rounds, {name: _clamp(seconds / (rounds * ns / 1e9), MIN_CALLS, MAX_CALLS) for name, ns in typical_ns.items()}
+    )
+
+
+def schedule(names: Sequence[str], rounds: int, seed: int) -> list[list[str]]:
+    """The order of the candidates in each round: every name once per round, freshly shuffled."""
+    random = np.random.default_rng(seed)
+    return [[names[i] for i in random.permutation(len(names))] for _ in range(rounds)]
+
+
+def summarize_rounds(
+    rounds: Mapping[str, Rounds],
+    *,
+    reference: str,
+    parents: Mapping[str, str],
+    threads: Mapping[str, int],
+    protocols: Mapping[str, str],
+    throttled: bool | None,
+    peak_rss_bytes: Mapping[str, int | None],
+    seed: int,
+) -> dict[str, Latency]:
+    """Recorded nanoseconds, per candidate and round, to a `Latency` per candidate."""
+    medians = {name: [statistics.median(turn) for turn in turns] for name, turns in rounds.items()}
+    results = {}
+    for name, turns in rounds.items():
+        all_ms = np.array([ns for turn in turns for ns in turn], np.float64) / 1e6
+        ratio, ratio_ci95 = ratio_of_rounds(medians[name], medians[reference], seed=seed)
+        parent = None
+        if name in parents:
+            parent = Parent(parents[name], *ratio_of_rounds(medians[name], medians[parents[name]], seed=seed))
+        kept = np.random.default_rng(seed).choice(all_ms.size, min(all_ms.size, MAX_SAMPLES), replace=False)
+        peak = peak_rss_bytes[name]
+        results[name] = Latency(
+            threads=threads[name],
+            batch=1,
+            n=all_ms.size,
+            p50_ms=percentile(all_ms, 50),
+            p90_ms=percentile(all_ms, 90),
+            p99_ms=percentile(all_ms, 99),
+            mean_ms=float(all_ms.mean()),
+            min_ms=float(all_ms.min()),
+            ratio_to_reference=ratio,
+            ratio_ci95=ratio_ci95,
+            throttled=throttled,
+            engine_only=False,
+            parent=parent,
+            protocol=protocols[name],
+            samples_ms=tuple(all_ms[np.sort(kept)].round(4).tolist()),
+            memory=Memory(None if peak is None else round(peak / 1e6, 1)),
+        )
+    return results
+
+
+def throttle_count(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """How often cores were slowed down for heat since the machine started; None where Linux does not say."""
+    files = sorted(root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
+    return sum(int(file.read_text()) for file in files) if files else None
+
+
+def measure_latency(
+    candidates: Sequence[Candidate],
+    frames: Sequence[Frame],
+    *,
+    reference: str,
+    parents: Mapping[str, str],
+    seconds: float = 3.0,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    timeout_s: float = 600.0,
+) -> dict[str, Latency]:
+    """Measure all candidates against `reference`, and each against its parent where `parents` names one.
+
+    `frames` are a handful of real, preprocessed evaluation frames of one size. `timeout_s` limits any one answer of a
+    worker, loading included. Raises what loading or running a candidate raises, and MachineError when its process dies
+    or hangs; the message names the candidate. All processes have ended when this returns or raises.
+    """
+    names = [candidate.name for candidate in candidates]
+    if len(set(names)) != len(names) or not {reference, *parents, *parents.values()} <= set(names):
+        raise ValueError(f"unique candidates with the reference and all parents among them are needed, got {names}")
+    if not frames:
+        raise DataError("Latency needs at least one evaluation frame; the evaluation split is empty.")
+    tell = progress or (lambda message: None)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeattn-")))
+        workers, warm = {}, {}
+        for index, candidate in enumerate(candidates):
+            tell(f"latency: loading and warming up {candidate.name}")
+            path = folder / f"{index}.npy"
+            with storage_errors(folder):
+                np.save(path, np.stack(candidate.frames or frames))
+            worker = stack.enter_context(Worker(candidate, timeout_s=timeout_s))
+            worker.load(path)
+            workers[candidate.name], warm[candidate.name] = worker, worker.ask("warm", **WARM_UP)
+        window = int(WARM_UP["window"])
+        plan = plan_rounds({n: statistics.median(w["durations_ns"][-window:]) for n, w in warm.items()}, seconds)
+        throttled_before = throttle_count()
+        rounds, quiet = _run_rounds(workers, plan, seed, tell)
+        throttled_after = throttle_count()
+        peaks = {name: worker.ask("peak")["peak_rss_bytes"] for name, worker in workers.items()}
+    unknown = throttled_before is None or throttled_after is None
+    return summarize_rounds(
+        rounds,
+        reference=reference,
+        parents=parents,
+        threads={candidate.name: candidate.threads for candidate in candidates},
+        protocols={
+            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(frames), seed=seed)
+            for c in candidates
+        },
+        throttled=None if unknown else throttled_after != throttled_before,
+        peak_rss_bytes=peaks,
+        seed=seed,
+    )
+
+
+def _run_rounds(
+    workers: Mapping[str, Worker], plan: Plan, seed: int, tell: Callable[[str], None]
+) -> tuple[dict[str, list[list[int]]], dict[str, bool]]:
+    rounds: dict[str, list[list[int]]] = {name: [] for name in workers}
+    quiet = dict.fromkeys(workers, True)
+    for number, order in enumerate(schedule(list(workers), plan.rounds, seed), start=1):
+        tell(f"latency: round {number} of {plan.rounds}")
+        for name in order:
+            answer = workers[name].ask("turn", calls=plan.calls[name], **UNRECORDED)
+            rounds[name].append(answer["durations_ns"])
+            quiet[name] = quiet[name] and answer["quiet"]
+    return rounds, quiet
+
+
+def _protocol(plan: Plan, candidate: Candidate, warm: Mapping[str, Any], *, quiet: bool, frames: int, seed: int) -> str:
+    """One paragraph that lets somebody else measure the same."""
+    steady = "until steady" if warm["steady"] else "without becoming steady"
+    spinning = "" if quiet else " Its threads kept the CPU busy between turns, which disturbs the other models."
+    return (
+        f"{plan.rounds} interleaved rounds, models in a fresh random order in each (seed {seed}), one process per "
+        f"model; per round {UNRECORDED['unrecorded']} or more unrecorded calls (at least "
+        f"{UNRECORDED['unrecorded_s'] * 1e3:g} ms) and {plan.calls[candidate.name]} recorded ones, then a pause until "
+        f"the engine's threads sleep; warm-up of {len(warm['durations_ns'])} calls {steady} (medians of two successive "
+        f"windows of {WARM_UP['window']} calls within {WARM_UP['tolerance']:.0%}); threads: {candidate.threads}; "
+        f"batch 1; {frames} evaluation frame(s) in turn; perf_counter_ns around Runner.infer, outputs on the host; "
+        f"no call removed.{spinning}"
+    )
+
+
+def _clamp(value: float, low: int, high: int) -> int:
+    # Float rounding must not turn 100 into 99.
+    return max(low, min(high, int(value + 1e-9)))

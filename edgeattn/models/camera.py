@@ -1,0 +1,122 @@
+"""A network together with its camera-side preparation: the module that is trained, exported and compiled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeattn import models
+from edgeattn.artifact import write_atomic
+from edgeattn.errors import ModelError
+from edgeattn.imaging import Preprocess
+from edgeattn.recipe import parse_settings
+
+SCHEMA = "edgeattn.model/1"
+INPUT = "frame"
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything besides the weights. `mean` and `std` are BGR, on the scale 0..255."""
+
+    name: str
+    settings: dict[str, Any]
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def task(self) -> str:
+        return str(models.find(self.name).TASK)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(models.find(self.name).OUTPUTS)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "task": self.task, "outputs": list(self.outputs), **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Description:
+        return cls(
+            name=values["name"],
+            settings=values["settings"],
+            labels=tuple(values["labels"]),
+            preprocess=Preprocess.from_dict(values["preprocess"]),
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+        )
+
+
+class CameraModel(nn.Module):
+    """uint8 BGR `(N, H, W, 3)`, as a camera delivers it -> the network's outputs.
+
+    Layout and normalisation happen here, so they are inside every exported graph. The networks are trained on BGR, the
+    camera's own order, so that no channel is ever moved.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, description: Description) -> None:
+        super().__init__()
+        module = models.find(description.name)
+        settings = parse_settings(module.Settings, description.settings, f"model {description.name}")
+        self.description = description
+        self.network: nn.Module = module.Network(settings, len(description.labels))
+        self.register_buffer("mean", torch.tensor(description.mean).reshape(1, 3, 1, 1))
+        self.register_buffer("scale", (1.0 / torch.tensor(description.std)).reshape(1, 3, 1, 1))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Float BGR `(N, 3, H, W)` in 0..255 -> zero mean, unit variance over the training data."""
+        return (x - self.mean) * self.scale
+
+    def forward(self, frame: Tensor) -> Any:
+        return self.network(self.normalise(frame.permute(0, 3, 1, 2).float()))
+
+
+def save(model: CameraModel, folder: Path) -> None:
+    """Write `weights.safetensors` and `model.json` into `folder`."""
+    from safetensors.torch import save as to_bytes
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(folder / "weights.safetensors", to_bytes(tensors))
+    write_atomic(folder / "model.json", json.dumps(model.description.to_dict(), indent=1, sort_keys=True))
+
+
+def load(folder: Path) -> CameraModel:
+    """The model saved in `folder`, in evaluation mode.
+
+    Raises ModelError when a file is missing, altered or holds values that are not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        description = Description.from_dict(json.loads((folder / "model.json").read_text()))
+        model = CameraModel(description)
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"The model in {folder} cannot be loaded ({reason}); expected model.json and weights.safetensors as the "
+            "train stage writes them."
+        ) from error
+    check_finite(model, str(folder))
+    return model.eval()
+
+
+def check_finite(model: nn.Module, where: str) -> None:
+    """Raise ModelError naming the first tensor that holds NaN or infinity."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelError(
+                f"The weights in {where} are not finite: '{name}' holds NaN or infinity; train again with a lower "
+                "learning rate (--set train.learning_rate=…) or use other weights."
+            )

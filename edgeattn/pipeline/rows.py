@@ -1,0 +1,83 @@
+"""One row of the report: an artifact of one stage and everything measured on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeattn.artifact import Artifact, Stage
+from edgeattn.measure.select import Candidate
+
+
+@dataclass(frozen=True)
+class Row:
+    """Fields as in CONTRACT v1's report.json; what was not measured stays None."""
+
+    stage: Stage
+    variant: str
+    backend: str
+    status: str
+    reason: str | None = None
+    artifact: Artifact | None = None
+    seconds: float | None = None
+    metric: dict[str, Any] | None = None
+    drift: dict[str, Any] | None = None
+    latency: dict[str, Any] | None = None
+    memory: dict[str, Any] | None = None
+    execution: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage.value}/{self.variant}"
+
+    def measured(self, checks: tuple[Artifact, ...], **fields: Any) -> Row:
+        """With measured fields added; the row counts as cached only when the measurements were cached too."""
+        cached = self.status == "cached" and all(check.cached for check in checks)
+        seconds = (self.seconds or 0.0) + sum(check.seconds for check in checks)
+        status = "cached" if cached else "ok"
+        return replace(self, status=status, seconds=round(seconds, 3), **fields)
+
+    def candidate(self) -> Candidate:
+        """The row as the selection sees it."""
+        drift = self.drift or {}
+        return Candidate(
+            variant=self.variant,
+            metric_delta=drift.get("metric_delta"),
+            higher_is_better=bool((self.metric or {}).get("higher_is_better", True)),
+            # JSON knows no infinity: an SQNR of null with no difference at all is that of equal outputs.
+            sqnr_db=math.inf if drift.get("max_abs") == 0 else drift.get("sqnr_db"),
+            p99_ms=(self.latency or {}).get("p99_ms"),
+            size_mb=self.artifact.size_bytes / 1e6 if self.artifact else None,
+            ratio_ci95=tuple((self.latency or {}).get("ratio_ci95") or ()) or None,
+            ratio=(self.latency or {}).get("ratio_to_reference"),
+            parent=(self.latency or {}).get("parent"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        artifact = self.artifact
+        return {
+            "stage": self.stage.value,
+            "variant": self.variant,
+            "backend": self.backend,
+            "status": self.status,
+            "reason": self.reason,
+            "artifact": artifact
+            and {"path": str(artifact.path), "sha256": artifact.sha256, "size_bytes": artifact.size_bytes},
+            "seconds": self.seconds,
+            "metric": self.metric,
+            "drift": self.drift,
+            "latency": self.latency,
+            "memory": self.memory,
+            "energy": None,
+            "emulated": False,
+            "execution": self.execution,
+            "notes": list(self.notes),
+        }
+
+
+def built(stage: Stage, variant: str, backend: str, artifact: Artifact, **fields: Any) -> Row:
+    """The row of a finished artifact, before anything is measured on it."""
+    status = "cached" if artifact.cached else "ok"
+    return Row(stage, variant, backend, status, artifact=artifact, seconds=artifact.seconds, **fields)

@@ -1,0 +1,185 @@
+"""Each stage as an entry of the store: what it is made from, and the call that makes it.
+
+Keys hold the content hash of the stage before, the settings that matter, the code of the stage and the versions of the
+libraries it calls, so that changing one thing re-runs exactly what depends on it. Heavy rooms are imported only when
+something is really made: a run in which everything is cached never loads torch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgeattn import data, host
+from edgeattn.artifact import Artifact, Precision, Stage, Store, write_atomic
+from edgeattn.data.base import Dataset, Splits, assert_disjoint, dataset_hashes, set_hash
+from edgeattn.imaging import Frame, Preprocess
+from edgeattn.progress import Progress
+from edgeattn.provenance import code_version, library_versions
+from edgeattn.recipe import Recipe, Target, parse_settings
+
+_FLOAT_ON_CPU = (Precision.FP32, Precision.BF16)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run's inputs. `force` rebuilds artifacts that exist."""
+
+    recipe: Recipe
+    target: Target
+    store: Store
+    data_root: Path
+    progress: Progress
+    force: bool = False
+
+    @cached_property
+    def splits(self) -> Splits:
+        section = self.recipe.data
+        module = data.find(section.format)
+        settings = parse_settings(module.Settings, section.settings, f"{self.recipe.name}: data")
+        splits: Splits = module.load(settings, self.data_root, self.recipe.seed)
+        return splits
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return Preprocess(**self.recipe.input.model_dump())
+
+    @property
+    def threads(self) -> int:
+        return self.recipe.measure.threads or self.target.threads or host.cores()
+
+    def build(self, stage: Stage, variant: str, inputs: dict[str, Any], make: Any) -> Artifact:
+        return self.store.build(stage, variant, inputs, make, force=self.force)
+
+
+def prepared(dataset: Dataset, preprocess: Preprocess, count: int | None = None) -> list[Frame]:
+    """The first `count` frames of a split (all when None), as the network takes them."""
+    number = len(dataset) if count is None else min(count, len(dataset))
+    return [preprocess.apply(dataset[i].frame) for i in range(number)]
+
+
+def data_record(context: Context) -> Artifact:
+    """Sizes and content hashes of the splits, proven disjoint. Raises DataError when they share an image."""
+    splits = context.splits
+
+    def make(work: Path, out: Path) -> None:
+        context.progress(0, 3, "hashing the data")
+        hashes = {}
+        for index, name in enumerate(("train", "calibration", "evaluation"), start=1):
+            hashes[name] = dataset_hashes(getattr(splits, name))
+            context.progress(index, 3, "hashing the data")
+        for first, second in (("train", "evaluation"), ("calibration", "evaluation")):
+            assert_disjoint(hashes[first], hashes[second], f"{first} and {second}")
+        record = {
+            "name": context.recipe.data.settings.get("path") or context.recipe.data.format,
+            "train_n": len(hashes["train"]),
+            "calibration_n": len(hashes["calibration"]),
+            "eval_n": len(hashes["evaluation"]),
+            "calibration_sha256": set_hash(hashes["calibration"]),
+            "eval_sha256": set_hash(hashes["evaluation"]),
+            "labels": list(splits.labels),
+        }
+        write_atomic(out / "data.json", json.dumps(record, indent=1))
+
+    inputs = {"fingerprint": splits.fingerprint, "code": code_version("edgeattn.data.base", _format(context))}
+    # Never forced: it is a pure function of bytes that were just hashed.
+    return context.store.build(Stage.CHECK, "data", inputs, make)
+
+
+def train(context: Context) -> Artifact:
+    """The trained network: `weights.safetensors`, `model.json`, `training.json`."""
+    recipe = context.recipe
+
+    def make(work: Path, out: Path) -> None:
+        from edgeattn.train.run import train as run
+
+        run(recipe, context.splits, work, out, context.progress)
+
+    inputs = {
+        "data": context.splits.fingerprint,
+        "model": {"name": recipe.model.name, **recipe.model.settings},
+        "input": recipe.input.model_dump(),
+        "train": recipe.train.model_dump(),
+        "task": recipe.task,
+        "seed": recipe.seed,
+        "code": code_version("edgeattn.train.run", f"edgeattn.models.{recipe.model.name}", _format(context)),
+        "libraries": library_versions("torch", "lightning", "kornia", "numpy", "opencv-python-headless"),
+    }
+    return context.build(Stage.TRAIN, "fp32", inputs, make)
+
+
+def export(context: Context, trained: Artifact) -> Artifact:
+    """The FP32 graph: `model.onnx`, `model.json`. Raises StageFailed when it is not equal to the trained network."""
+    recipe = context.recipe
+
+    def make(work: Path, out: Path) -> None:
+        from edgeattn.export.run import export as run
+
+        context.progress(0, 1, "exporting to ONNX")
+        frames = prepared(context.splits.calibration, context.preprocess, 8)
+        run(trained.path, recipe.export, frames, out)
+
+    inputs = {
+        "model": trained.sha256,
+        "export": recipe.export.model_dump(),
+        "code": code_version("edgeattn.export.run", f"edgeattn.models.{recipe.model.name}"),
+        "libraries": library_versions("torch", "onnx", "onnxscript", "onnxruntime"),
+    }
+    return context.build(Stage.EXPORT, "fp32", inputs, make)
+
+
+def quantize(context: Context, exported: Artifact, precision: Precision) -> Artifact:
+    """The graph in another precision: `model.onnx`, `model.json`, `quantization.json`."""
+    recipe = context.recipe
+
+    def make(work: Path, out: Path) -> None:
+        from edgeattn.quantize.run import quantize as run
+
+        context.progress(0, 1, f"making the {precision.value} graph")
+        frames = [] if precision is Precision.FP16 else prepared(context.splits.calibration, context.preprocess)
+        run(exported.path, precision, frames, recipe.quantize, out, context.progress, spare_bit=not vnni)
+
+    vnni = host.has_int8_products()
+    inputs: dict[str, Any] = {
+        "model": exported.sha256,
+        "code": code_version("edgeattn.quantize.run"),
+        "libraries": library_versions("onnx", "nncf", "onnxruntime"),
+    }
+    if precision is Precision.INT8:
+        inputs["quantize"] = recipe.quantize.model_dump()
+        inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]
+        inputs["preprocess"] = asdict(context.preprocess)
+        inputs["vnni"] = vnni
+    return context.build(Stage.QUANTIZE, precision.value, inputs, make)
+
+
+def compile_engine(context: Context, graph: Artifact, precision: Precision) -> Artifact:
+    """The engine of `graph`, on this machine, by the target's backend."""
+    from edgeattn import backends
+
+    def make(work: Path, out: Path) -> None:
+        context.progress(0, 1, f"compiling the {precision.value} engine")
+        compiler = backends.find_compiler(context.target.backend)
+        compiler.compile(graph.path / "model.onnx", out, precision=precision.value, threads=context.threads)
+
+    inputs = {
+        "graph": graph.sha256,
+        "precision": precision.value,
+        "threads": context.threads,
+        "host": host.identity(),
+        "code": code_version(f"edgeattn.backends.{context.target.backend}"),
+        "libraries": library_versions(context.target.backend),
+    }
+    return context.build(Stage.COMPILE, precision.value, inputs, make)
+
+
+def graph_of(precision: Precision, exported: Artifact, quantized: dict[Precision, Artifact]) -> Artifact:
+    """FP32 and BF16 run the exported graph, the others their quantized one (docs/decisions.md, BF16)."""
+    return exported if precision in _FLOAT_ON_CPU else quantized[precision]
+
+
+def _format(context: Context) -> str:
+    return f"edgeattn.data.{context.recipe.data.format}"

@@ -1,0 +1,90 @@
+"""What a result was made by: our own code, the libraries, the commit. Cheap enough to compute on every run."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from edgeattn.artifact import sha256_bytes, sha256_json
+
+_PACKAGE = Path(__file__).parent
+# What these hold never changes a result: sentences, storage, progress, and values that are hashed themselves.
+_NEUTRAL = frozenset({"edgeattn", "edgeattn.errors", "edgeattn.artifact", "edgeattn.recipe", "edgeattn.progress"})
+
+
+def code_version(*modules: str) -> str:
+    """Hash of the named modules and of every edgeattn module they import, directly or not.
+
+    Comments, docstrings and formatting do not count: editing them must not retrain a model.
+    """
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or module in _NEUTRAL:
+            continue
+        found.add(module)
+        waiting += _imports(module)
+    return sha256_json({module: _module_hash(module) for module in found})[:16]
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Installed versions by distribution name; a missing one is left out."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_revision() -> str | None:
+    """The commit of the working directory, with `+changes` when files differ from it; None outside a checkout."""
+    try:
+        revision = _git("rev-parse", "HEAD")
+        return revision + ("+changes" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return result.stdout.strip()
+
+
+def _file(module: str) -> Path:
+    path = _PACKAGE.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_file(module).read_text())
+
+
+@cache
+def _module_hash(module: str) -> str:
+    tree = ast.parse(_file(module).read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body[0] = ast.Pass()
+    return sha256_bytes(ast.dump(tree).encode())
+
+
+def _imports(module: str) -> set[str]:
+    """The edgeattn modules that `module` imports, at the top or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.startswith("edgeattn"))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("edgeattn"):
+            found.add(node.module)
+            found.update(f"{node.module}.{a.name}" for a in node.names if _file(f"{node.module}.{a.name}").exists())
+    return found

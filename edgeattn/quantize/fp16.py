@@ -1,0 +1,123 @@
+"""FP32 graph -> FP16 graph with FP32 islands, as a pure function on ONNX.
+
+Weights and arithmetic become FP16, except where half precision overflows or rounds sums away: normalisation (its
+variance squares activations, and FP16 ends at 65504), softmax, and reductions. Casts are written at the borders, so
+the precision of every tensor is in the graph and nothing is left to a compiler's flag.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeattn.errors import ModelError
+from edgeattn.quantize.policy import NORMALISATIONS, REDUCTIONS
+
+ISLANDS = NORMALISATIONS | REDUCTIONS | {"Softmax", "LogSoftmax", "Exp", "Pow"}
+FP16_MAX = 65504.0
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A new graph; float inputs and outputs keep FP32 through casts. Raises ModelError when a weight exceeds FP16."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    floats = _float_tensors(graph)
+    weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    writer = _Writer(floats, set(weights))
+    for value in graph.input:
+        if value.name in floats:
+            writer.available[(value.name, TensorProto.FLOAT)] = value.name
+    for node in graph.node:
+        writer.add(node)
+    outputs = {value.name for value in graph.output}
+    for name in outputs & floats:
+        writer.finish(name)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
+    result.graph.node.extend(writer.nodes)
+    for tensor in graph.initializer:
+        result.graph.initializer.extend(_initializers(tensor, writer.used))
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+class _Writer:
+    """Rewrites nodes in order; knows under which name each float tensor exists in FP32 and in FP16."""
+
+    def __init__(self, floats: set[str], weights: set[str]) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.available: dict[tuple[str, int], str] = {}
+        self.used: set[tuple[str, int]] = set()
+        self._floats = floats
+        self._weights = weights
+
+    def add(self, node: onnx.NodeProto) -> None:
+        kind = TensorProto.FLOAT if node.op_type in ISLANDS else TensorProto.FLOAT16
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.input[:], copy.output[:]
+        copy.input.extend(self.tensor(name, kind) for name in node.input)
+        for name in node.output:
+            if name not in self._floats:
+                copy.output.append(name)
+                continue
+            own = name if kind == TensorProto.FLOAT else f"{name}_fp16"
+            self.available[(name, kind)] = own
+            copy.output.append(own)
+        if node.op_type == "Cast" and node.output[0] in self._floats:
+            del copy.attribute[:]
+            copy.attribute.append(helper.make_attribute("to", kind))
+        elif node.op_type == "Constant" and node.output[0] in self._floats:
+            value = numpy_helper.to_array(node.attribute[0].t).astype(np.float16)
+            del copy.attribute[:]
+            copy.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
+        self.nodes.append(copy)
+
+    def tensor(self, name: str, kind: int) -> str:
+        """The name of float tensor `name` in precision `kind`, casting when it exists in the other one only."""
+        if name in self._weights:
+            self.used.add((name, kind))
+            return _weight_name(name, kind)
+        if name not in self._floats:
+            self.used.add((name, TensorProto.UNDEFINED))
+            return name
+        if (name, kind) not in self.available:
+            other = TensorProto.FLOAT16 if kind == TensorProto.FLOAT else TensorProto.FLOAT
+            cast = f"{name}_{'fp16' if kind == TensorProto.FLOAT16 else 'fp32'}"
+            source = self.available[(name, other)]
+            self.nodes.append(helper.make_node("Cast", [source], [cast], name=f"cast_{cast}", to=kind))
+            self.available[(name, kind)] = cast
+        return self.available[(name, kind)]
+
+    def finish(self, name: str) -> None:
+        """Make graph output `name` exist in FP32 under its own name."""
+        if self.available.get((name, TensorProto.FLOAT)) == name:
+            return
+        source = self.tensor(name, TensorProto.FLOAT16)
+        self.nodes.append(helper.make_node("Cast", [source], [name], name=f"cast_{name}", to=TensorProto.FLOAT))
+
+
+def _float_tensors(graph: onnx.GraphProto) -> set[str]:
+    values = [*graph.value_info, *graph.input, *graph.output]
+    known = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].t.data_type == TensorProto.FLOAT:
+            known.add(node.output[0])
+    return known
+
+
+def _weight_name(name: str, kind: int) -> str:
+    return f"{name}_fp16" if kind == TensorProto.FLOAT16 else name
+
+
+def _initializers(tensor: onnx.TensorProto, used: set[tuple[str, int]]) -> list[onnx.TensorProto]:
+    if tensor.data_type != TensorProto.FLOAT:
+        return [tensor]
+    written = [tensor] if (tensor.name, TensorProto.FLOAT) in used else []
+    if (tensor.name, TensorProto.FLOAT16) in used:
+        values = numpy_helper.to_array(tensor)
+        if values.size and float(np.abs(values).max()) > FP16_MAX:
+            raise ModelError(f"The weight '{tensor.name}' reaches {np.abs(values).max():.3g}, beyond FP16's 65504.")
+        written.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
+    return written

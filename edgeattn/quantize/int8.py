@@ -1,0 +1,170 @@
+"""FP32 graph -> INT8 graph with Q/DQ nodes, by NNCF under the attention-safe policy, chosen by a small search.
+
+No one setting of NNCF wins everywhere (docs/decisions.md), so a few are tried. Each is calibrated on one part of the
+calibration split and judged by SQNR on the other; the evaluation split is never looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgeattn import backends
+from edgeattn.backends.openvino import silence_telemetry
+from edgeattn.errors import ModelError
+from edgeattn.imaging import Frame
+from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.progress import Progress
+from edgeattn.quantize import policy
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of quantizing. `applies` says for which graphs it differs from the others."""
+
+    name: str
+    activation_range: str = "minmax"
+    bias_correction: bool = False
+    smooth_quant: bool = False
+    float_classifier: bool = False
+    applies: Callable[[onnx.GraphProto], bool] = field(default=lambda graph: True, compare=False)
+
+
+def _has_matmul(graph: onnx.GraphProto) -> bool:
+    return any(node.op_type == "MatMul" for node in graph.node)
+
+
+CANDIDATES = (
+    Candidate("minmax"),
+    Candidate("minmax+float-classifier", float_classifier=True, applies=lambda g: bool(policy.classifier_nodes(g))),
+    Candidate("mean-minmax", activation_range="mean-minmax"),
+    Candidate("minmax+smooth-quant", smooth_quant=True, applies=_has_matmul),
+    Candidate("minmax+bias-correction", bias_correction=True),
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    setting: str
+    sqnr_db: float
+
+
+def candidates(names: Sequence[str] | None, graph: onnx.GraphProto) -> list[Candidate]:
+    """Those of `names` (all when None) that make sense for `graph`. Raises ModelError on an unknown name."""
+    known = {candidate.name: candidate for candidate in CANDIDATES}
+    if unknown := [name for name in names or () if name not in known]:
+        raise ModelError(f"There is no INT8 setting '{unknown[0]}'; known settings: {', '.join(known)}.")
+    chosen = [known[name] for name in names] if names else list(CANDIDATES)
+    return [candidate for candidate in chosen if candidate.applies(graph)]
+
+
+def search(
+    model: onnx.ModelProto,
+    calibrate: Sequence[Frame],
+    judge: Sequence[Frame],
+    tried: Sequence[Candidate],
+    progress: Progress,
+    *,
+    spare_bit: bool,
+) -> tuple[onnx.ModelProto, list[Trial]]:
+    """The candidate with the highest SQNR on `judge`, and every trial. Frames are prepared, `(H, W, 3)` uint8."""
+    reference = _outputs(model, judge)
+    best: tuple[float, onnx.ModelProto] | None = None
+    trials: list[Trial] = []
+    for index, candidate in enumerate(tried):
+        progress(index, len(tried), f"INT8 setting {candidate.name}")
+        quantized = quantize(model, calibrate, candidate, spare_bit=spare_bit)
+        quality = sqnr_db(reference, _outputs(quantized, judge))
+        trials.append(Trial(candidate.name, round(quality, 2)))
+        if best is None or quality > best[0]:
+            best = (quality, quantized)
+    if best is None:
+        raise ModelError("No INT8 setting applies to this graph; name at least one under quantize.candidates.")
+    progress(len(tried), len(tried), "INT8 setting chosen")
+    return best[1], trials
+
+
+def quantize(
+    model: onnx.ModelProto, frames: Sequence[Frame], candidate: Candidate, *, spare_bit: bool
+) -> onnx.ModelProto:
+    """`model` with Q/DQ nodes calibrated on `frames`, one at a time, in the order given.
+
+    `spare_bit` halves the weights' range: without VNNI two 8-bit products are added in 16 bits and saturate, while
+    with it nothing does and the bit is worth up to 2 dB (NUMERICS.md).
+    """
+    silence_telemetry()
+    import nncf
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        AdvancedSmoothQuantParameters,
+        OverflowFix,
+    )
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    kept = list(policy.float_nodes(model.graph))
+    if candidate.float_classifier:
+        kept += policy.classifier_nodes(model.graph)
+    ranges = {
+        "minmax": RangeEstimatorParametersSet.MINMAX,
+        "mean-minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
+    }
+    alpha = 0.95 if candidate.smooth_quant else -1.0
+    advanced = AdvancedQuantizationParameters(
+        overflow_fix=OverflowFix.ENABLE if spare_bit else OverflowFix.DISABLE,
+        disable_bias_correction=not candidate.bias_correction,
+        smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1.0, matmul=alpha),
+        activations_range_estimator_params=ranges[candidate.activation_range],
+    )
+    input_name = model.graph.input[0].name
+    with _quiet():
+        quantized: onnx.ModelProto = nncf.quantize(
+            model,
+            nncf.Dataset([{input_name: frame[None]} for frame in frames]),
+            subset_size=len(frames),
+            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+            advanced_parameters=advanced,
+        )
+    return quantized
+
+
+def _outputs(model: onnx.ModelProto, frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """All outputs of all frames in one vector."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        runner = backends.find("onnxruntime").load(Path(folder), threads=1)
+        try:
+            results = [runner.infer({model.graph.input[0].name: frame[None]}) for frame in frames]
+        finally:
+            runner.close()
+    return np.concatenate([value.astype(np.float64).ravel() for result in results for value in result.values()])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF draws its own bars and logs its steps; the stage reports progress itself."""
+    silence_telemetry()
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def describe(trials: Sequence[Trial], chosen: str, kept: dict[str, str], samples: int) -> dict[str, Any]:
+    """What `quantization.json` says."""
+    return {
+        "setting": chosen,
+        "calibration_samples": samples,
+        "search": [{"setting": t.setting, "sqnr_db": t.sqnr_db, "chosen": t.setting == chosen} for t in trials],
+        "float_nodes": kept,
+    }

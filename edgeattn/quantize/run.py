@@ -1,0 +1,67 @@
+"""Make one variant of an exported graph."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgeattn.artifact import Precision, sha256_bytes, write_atomic
+from edgeattn.errors import DataError, ModelError
+from edgeattn.imaging import Frame
+from edgeattn.progress import Progress
+from edgeattn.quantize import fp16, int8, policy
+from edgeattn.recipe import QuantizeSection
+
+
+def quantize(
+    source: Path,
+    precision: Precision,
+    frames: Sequence[Frame],
+    settings: QuantizeSection,
+    out: Path,
+    progress: Progress,
+    *,
+    spare_bit: bool = False,
+) -> None:
+    """Write `model.onnx`, `model.json` and `quantization.json` of the variant `precision` into `out`.
+
+    `source` holds the exported graph, `frames` the prepared calibration frames in any order. `spare_bit` keeps INT8
+    weights to 7 bits for CPUs whose 8-bit products saturate. Raises ModelError, DataError.
+    """
+    model = onnx.load(source / "model.onnx")
+    if precision is Precision.FP16:
+        graph, record = fp16.to_fp16(model), _fp16_record(model)
+    elif precision is Precision.INT8:
+        graph, record = _int8(model, frames, settings, progress, spare_bit)
+    else:
+        raise ModelError(f"There is no quantized graph for {precision.value}; fp16 and int8 have one.")
+    write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
+    write_atomic(out / "quantization.json", json.dumps(record, indent=1, sort_keys=True))
+    shutil.copyfile(source / "model.json", out / "model.json")
+
+
+def _int8(
+    model: onnx.ModelProto, frames: Sequence[Frame], settings: QuantizeSection, progress: Progress, spare_bit: bool
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    # The order of the files must not matter: it decides which samples judge, and float sums depend on it.
+    ordered = sorted(frames, key=lambda frame: sha256_bytes(frame.tobytes()))
+    held_back = min(settings.search_samples, len(ordered) // 3)
+    if held_back < 1:
+        raise DataError(
+            f"INT8 needs at least 3 calibration images (300 are usual), got {len(ordered)}; raise data.calibration."
+        )
+    judge, calibrate = ordered[:held_back], ordered[held_back:]
+    tried = int8.candidates(settings.candidates, model.graph)
+    graph, trials = int8.search(model, calibrate, judge, tried, progress, spare_bit=spare_bit)
+    chosen = max(trials, key=lambda trial: trial.sqnr_db).setting
+    return graph, int8.describe(trials, chosen, policy.float_nodes(model.graph), len(calibrate))
+
+
+def _fp16_record(model: onnx.ModelProto) -> dict[str, Any]:
+    islands = {node.name: f"{node.op_type} in FP32" for node in model.graph.node if node.op_type in fp16.ISLANDS}
+    return {"setting": "fp16 with fp32 islands", "float_nodes": islands}

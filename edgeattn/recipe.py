@@ -1,0 +1,255 @@
+"""Recipe and target files -> validated, typed, frozen values. Data only: nothing here is executed.
+
+A recipe says what to build (task, model, data, training, variants, budget), a target says for which device. Fields that
+belong to one model or one data format are kept as plain mappings here and validated by `parse_settings` in the room
+that knows them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from edgeattn.artifact import Precision
+from edgeattn.errors import RecipeError
+
+T = TypeVar("T")
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+PIPELINES = Path("pipelines")
+TARGETS = Path(__file__).parent / "targets"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Named(BaseModel):
+    """A part found by file name, with the fields only that part knows."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class DataSection(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+    format: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class InputSection(_Frozen):
+    """The network's frame; see `imaging.Preprocess`."""
+
+    height: Annotated[int, Field(ge=8, le=4096)]
+    width: Annotated[int, Field(ge=8, le=4096)]
+    fit: Literal["stretch", "crop", "letterbox"] = "crop"
+
+
+class Augment(_Frozen):
+    """Random changes of each training frame, on the fly.
+
+    `shift` and `scale` are shares of the frame's side, `rotate` degrees, `light` and `contrast` relative changes,
+    `erase` the probability of blanking one rectangle.
+    """
+
+    flip: bool = False
+    shift: Share = 0.0
+    scale: Share = 0.0
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    light: Share = 0.0
+    contrast: Share = 0.0
+    erase: Share = 0.0
+
+
+class TrainSection(_Frozen):
+    epochs: Positive
+    batch_size: Positive = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.2
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup: Share = 0.2
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["fp32", "bf16"] = "bf16"
+    augment: Augment = Augment()
+
+
+class ExportSection(_Frozen):
+    """`parity_db_min`: the least SQNR of the exported graph against PyTorch on real samples."""
+
+    opset: Literal[20] = 20
+    dynamic_batch: bool = False
+    parity_db_min: float = 80.0
+
+
+class QuantizeSection(_Frozen):
+    """`candidates`: which settings of the INT8 search are tried; all of them by default.
+
+    `search_samples` of the calibration split are held back from calibration and only judge the candidates.
+    """
+
+    candidates: tuple[str, ...] | None = None
+    search_samples: Positive = 60
+
+
+class MeasureSection(_Frozen):
+    """`latency_seconds` of recorded calls per engine."""
+
+    latency_seconds: Annotated[float, Field(gt=0)] = 2.0
+    threads: Positive | None = None
+
+
+class Budget(_Frozen):
+    """What the user will tolerate of the engine that ships; null = not limited.
+
+    `metric_drop_max` counts in the metric's own unit against the trained FP32 model.
+    """
+
+    metric_drop_max: Annotated[float, Field(ge=0)] | None = None
+    latency_p99_ms_max: Annotated[float, Field(gt=0)] | None = None
+    size_mb_max: Annotated[float, Field(gt=0)] | None = None
+    sqnr_db_min: float | None = None
+
+
+class Recipe(_Frozen):
+    name: str
+    task: str
+    model: Named
+    input: InputSection
+    data: DataSection
+    train: TrainSection
+    export: ExportSection = ExportSection()
+    quantize: QuantizeSection = QuantizeSection()
+    variants: tuple[Precision, ...] = tuple(Precision)
+    measure: MeasureSection = MeasureSection()
+    budget: Budget = Budget()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Target(_Frozen):
+    """One device. `precisions` are asked of the backend; what the machine lacks becomes an `unsupported` row."""
+
+    name: str
+    title: str
+    backend: str
+    precisions: tuple[Precision, ...]
+    threads: Positive | None = None
+    source: str = ""
+
+
+def recipe_names(folder: Path = PIPELINES) -> list[str]:
+    """What can be deployed from `folder`, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def target_names() -> list[str]:
+    """The devices there is a file for, sorted."""
+    return sorted(path.stem for path in TARGETS.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str, overrides: Iterable[str] = (), seed: int | None = None) -> Recipe:
+    """Read `pipelines/NAME.yaml` or a path, apply `key.sub=value` overrides. Raises RecipeError."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PIPELINES / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise RecipeError(
+                f"There is no recipe '{name_or_path}' in {PIPELINES}/{_suggest(name_or_path, recipe_names())}; "
+                "give one of those names or a path ending in .yaml."
+            )
+    values = _read_yaml(path)
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _apply_override(values, override)
+    if seed is not None:
+        values["seed"] = seed
+    return parse_settings(Recipe, values, str(path))
+
+
+def load_target(name: str) -> Target:
+    """Read `targets/NAME.yaml`. Raises RecipeError with the known names."""
+    path = TARGETS / f"{name}.yaml"
+    if name not in target_names():
+        raise RecipeError(f"There is no target '{name}'{_suggest(name, target_names())}.")
+    return parse_settings(Target, {"name": name, **_read_yaml(path)}, str(path))
+
+
+def parse_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """`values` as a `cls` (pydantic model or dataclass), unknown fields forbidden. Raises RecipeError."""
+    known = _field_names(cls)
+    if known and (unknown := [key for key in values if key not in known]):
+        raise RecipeError(f"{where}: unknown field '{unknown[0]}'{_suggest(unknown[0], known)}.")
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_sentence(error)}") from error
+
+
+def _field_names(cls: type) -> list[str]:
+    if issubclass(cls, BaseModel):
+        return [] if cls.model_config.get("extra") == "allow" else list(cls.model_fields)
+    return list(getattr(cls, "__dataclass_fields__", ()))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"The file {path} cannot be read ({error.strerror}); check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise RecipeError(f"{path} is not valid YAML: {problem}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} must hold fields such as 'task:' and 'model:', got {type(values).__name__}.")
+    return values
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set takes key=value, such as train.epochs=5, got '{override}'.")
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {override}: '{parent}' is a single value and has no fields below it.")
+        node = child
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override}: the value is not valid YAML.") from error
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a pydantic error in one sentence."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"the field '{where}' is missing."
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        parent = ".".join(str(part) for part in first["loc"][:-1])
+        return f"unknown field '{first['loc'][-1]}'" + (f" under '{parent}'." if parent else ".")
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"the field '{where}' is wrong: {reason}, got {os.fspath(repr(first['input']))[:80]}."
+
+
+def _suggest(wrong: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(wrong, names, n=1)
+    hint = f"; did you mean '{close[0]}'" if close else ""
+    return f"{hint}; known: {', '.join(names) or 'none'}"

@@ -1,0 +1,87 @@
+"""`python -m edgeattn.runtime`: verify and run bundles where the command line's libraries are not installed.
+
+    python -m edgeattn.runtime verify BUNDLE [--key PUBLIC.pem] [--json]
+    python -m edgeattn.runtime run BUNDLE --source IMAGE|FOLDER|VIDEO [--out PATH] [--key PUBLIC.pem] [--json]
+
+Exit codes: 0 done, 1 the self-test failed, 2 wrong usage or input, 3 this machine lacks something, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeattn import runtime
+from edgeattn.errors import EdgeattnError
+from edgeattn.runtime.run import line, run
+from edgeattn.runtime.verify import verify
+from edgeattn.tasks.base import Result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    _quiet_opencv()
+    try:
+        code = _verify(options) if options.command == "verify" else _run(options)
+        sys.stdout.flush()
+        return code
+    except EdgeattnError as error:
+        print(f"edgeattn: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("edgeattn: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (such as `head`) has what it wanted; without this the interpreter complains while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m edgeattn.runtime", description="Verify and run edgeattn bundles.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, says in (
+        ("verify", "check hashes, signature, compatibility and the golden self-test"),
+        ("run", "run a bundle on images or a video"),
+    ):
+        command = commands.add_parser(name, help=says, description=says)
+        command.add_argument("bundle", type=Path)
+        command.add_argument("--key", type=Path, help="public key (PEM) that must have signed the bundle")
+        command.add_argument("--threads", type=int, help="threads of the engine; default: all")
+        command.add_argument("--json", action="store_true", help="JSON on standard output, one object per line")
+        if name == "run":
+            command.add_argument("--source", required=True, help="image, folder of images, or video file")
+            command.add_argument("--out", type=Path, help="write overlays: a file, or a folder for several images")
+    return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(options.bundle, options.key, threads=options.threads)
+    print(json.dumps(report.to_dict()) if options.json else "\n".join(report.lines()))
+    return 0 if report.passed else 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    def emit(name: str, result: Result) -> None:
+        text = json.dumps({"name": name, **result.to_dict()}) if options.json else line(name, result)
+        print(text, flush=True)
+
+    with runtime.load(options.bundle, key=options.key, threads=options.threads) as model:
+        run(model, options.source, emit, out=options.out)
+    return 0
+
+
+def _quiet_opencv() -> None:
+    """OpenCV prints its own lines about a file it cannot read; ours says it once."""
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""A loaded bundle as a callable: camera frames in, a result in the frame's own coordinates out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeattn import backends, tasks
+from edgeattn.backends.base import Runner
+from edgeattn.bundle.golden import SelfTest, check_golden
+from edgeattn.bundle.manifest import GOLDEN, Manifest
+from edgeattn.bundle.reader import Bundle, open_bundle
+from edgeattn.errors import BundleError, DataError, InputError, ModelError, StageFailed
+from edgeattn.imaging import Frame
+from edgeattn.runtime.cache import EngineFolder, place_engine
+from edgeattn.tasks.base import Geometry, Result, Task
+
+
+class Model:
+    """Call it with as many frames as it has inputs.
+
+    Not thread-safe: load one Model per thread. Use it as a context manager or call `close` to give the engine's memory
+    back.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner, task: Task, folder: EngineFolder) -> None:
+        self._bundle, self._task, self._folder = bundle, task, folder
+        self._runner: Runner | None = runner
+
+    def __call__(self, *frames: Frame) -> Result:
+        """`frames`: uint8 `(H, W, 3)` BGR of any size, not changed. `latency_ms` of the result is this whole call.
+
+        Raises DataError for a wrong frame or number of frames.
+        """
+        return self.call(*frames)[0]
+
+    def call(self, *frames: Frame) -> tuple[Result, dict[str, NDArray[Any]]]:
+        """As `model(*frames)`, with the engine's own outputs besides the result."""
+        started = time.perf_counter()
+        inputs, geometry = self._prepare(frames)
+        outputs = self.runner.infer(inputs)
+        result = self._task.decode(outputs, geometry, self.labels, 0.0)
+        latency_ms = (time.perf_counter() - started) * 1e3
+        # Decoding belongs to the call, so its result is stamped afterwards.
+        return cast(Result, dataclasses.replace(cast(Any, result), latency_ms=latency_ms)), outputs
+
+    def self_test(self) -> SelfTest:
+        """Run the bundle's golden samples on this engine. Raises BundleError when the bundle changed meanwhile."""
+        return check_golden(self.runner, self._bundle.read(GOLDEN))
+
+    @property
+    def task(self) -> str:
+        return self._task.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._bundle.manifest
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._bundle
+
+    @property
+    def runner(self) -> Runner:
+        """The engine itself, which takes prepared frames. Raises ModelError when the model is closed."""
+        if self._runner is None:
+            raise ModelError(f"The model of {self._bundle.path} was closed; load it again.")
+        return self._runner
+
+    def close(self) -> None:
+        """Give the engine's memory back; closing twice is allowed."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+            self._folder.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, frames: tuple[Frame, ...]) -> tuple[dict[str, NDArray[np.uint8]], Geometry]:
+        specs = self.manifest.inputs
+        if len(frames) != len(specs):
+            names = ", ".join(spec.name for spec in specs)
+            raise DataError(f"This model takes {len(specs)} frame(s) per call ({names}), got {len(frames)}.")
+        prepared = [self.manifest.preprocess.apply_with_matrix(frame) for frame in frames]
+        inputs = {spec.name: fitted[None] for spec, (fitted, _) in zip(specs, prepared, strict=True)}
+        height, width = frames[0].shape[:2]
+        return inputs, Geometry(height, width, prepared[0][1])
+
+
+def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: bool) -> Model:
+    """See `edgeattn.runtime.load`."""
+    if threads is not None and threads < 1:
+        raise InputError(f"The number of threads must be 1 or more, got {threads}.")
+    bundle = open_bundle(path, key=key)
+    task = tasks.find(bundle.manifest.task)
+    backend = backends.find(bundle.manifest.backend)
+    folder = place_engine(bundle)
+    try:
+        runner = backend.load(folder.path, threads=threads or available_threads())
+    except BaseException:
+        folder.close()
+        raise
+    model = Model(bundle, runner, task, folder)
+    try:
+        _check_names(bundle, runner)
+        if self_test:
+            _require(model.self_test(), path)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def available_threads() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_names(bundle: Bundle, runner: Runner) -> None:
+    manifest, specs = bundle.manifest, runner.specs
+    for kind, listed, real in (
+        ("inputs", manifest.inputs, specs.inputs),
+        ("outputs", manifest.outputs, specs.outputs),
+    ):
+        want, got = sorted(tensor.name for tensor in listed), sorted(tensor.name for tensor in real)
+        if want != got:
+            raise BundleError(
+                f"The engine in {bundle.path} has the {kind} {got}, its manifest says {want}; build the bundle again."
+            )
+
+
+def _require(test: SelfTest, path: Path) -> None:
+    if not test.passed:
+        raise StageFailed(
+            f"The self-test of {path} failed: {test.failures[0].sentence()}. The engine does not compute here what it "
+            "did where it was built; build the bundle for this machine."
+        )

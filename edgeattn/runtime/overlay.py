@@ -1,0 +1,110 @@
+"""Write drawn frames where the user asked for them, atomically and never over the source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+
+from edgeattn.artifact import write_atomic
+from edgeattn.errors import DataError, storage_errors
+from edgeattn.imaging import Frame
+from edgeattn.runtime.sources import IMAGES, VIDEOS, Source, frames_per_second
+
+
+class Sink(Protocol):
+    def write(self, name: str, frame: Frame) -> None: ...
+
+
+@contextmanager
+def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
+    """Where overlays of `source` go: None without `out`; a file for one image or a video; a folder for a folder.
+
+    For one image or video `out` may also name a folder. A video appears under its name when it is complete. Raises
+    DataError when `out` is the source itself or cannot take it.
+    """
+    if out is None:
+        yield None
+    elif source.kind == "video":
+        with _video(source, _destination(source, out, VIDEOS, source.path.with_suffix(".mp4").name)) as sink:
+            yield sink
+    elif source.kind == "image":
+        yield _Images({source.path.name: _destination(source, out, IMAGES, source.path.name)})
+    else:
+        if out.exists() and not out.is_dir():
+            raise DataError(
+                f"--out must be a folder for the overlays of the folder {source.path}, but {out} is a file."
+            )
+        if out.resolve() == source.path.resolve():
+            raise DataError(f"The overlays would replace the images in {source.path}; give another folder with --out.")
+        yield _Images({image.name: out / image.name for image in source.images})
+
+
+def _destination(source: Source, out: Path, suffixes: frozenset[str], name: str) -> Path:
+    """`out` when it names a file of the right kind, else `name` in the folder `out`."""
+    path = out if out.suffix.lower() in suffixes and not out.is_dir() else out / name
+    if path.resolve() == source.path.resolve():
+        raise DataError(f"The overlay would replace {source.path}; give another name with --out.")
+    if out.is_file() and path != out:
+        raise DataError(
+            f"--out is the file {out}; expected a folder or a name ending in {', '.join(sorted(suffixes))}."
+        )
+    return path
+
+
+class _Images:
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self._paths = paths
+
+    def write(self, name: str, frame: Frame) -> None:
+        path = self._paths[name]
+        suffix = path.suffix.lower()
+        try:
+            _, data = cv2.imencode(suffix if suffix in IMAGES else ".png", frame)
+        except cv2.error as error:
+            raise DataError(
+                f"This OpenCV cannot write {path.suffix} images; give --out a name ending in .png."
+            ) from error
+        write_atomic(path, data.tobytes())
+
+
+class _Video:
+    def __init__(self, temporary: Path, per_second: float) -> None:
+        self._temporary, self._per_second = temporary, per_second
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, name: str, frame: Frame) -> None:
+        if self._writer is None:
+            code = cv2.VideoWriter.fourcc(*("XVID" if self._temporary.suffix.lower() == ".avi" else "mp4v"))
+            size = (frame.shape[1], frame.shape[0])
+            self._writer = cv2.VideoWriter(str(self._temporary), code, self._per_second, size)
+            if not self._writer.isOpened():
+                raise DataError(
+                    f"This OpenCV cannot write {self._temporary.suffix} video; give --out a name ending in .mp4."
+                )
+        self._writer.write(frame)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+@contextmanager
+def _video(source: Source, path: Path) -> Iterator[Sink]:
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # OpenCV chooses the container by the suffix, so the temporary name keeps it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    sink = _Video(temporary, frames_per_second(source.path))
+    try:
+        yield sink
+        sink.close()
+        with storage_errors(path):
+            temporary.replace(path)
+    finally:
+        sink.close()
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""Run a model over a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeattn.runtime.model import Model
+from edgeattn.runtime.overlay import open_sink
+from edgeattn.runtime.sources import find
+from edgeattn.tasks.base import Result
+
+
+def run(model: Model, source: str, emit: Callable[[str, Result], None], *, out: Path | None = None) -> int:
+    """Call `emit(name, result)` for every frame of `source` in order; with `out`, write the overlays too.
+
+    Returns the number of frames. Raises DataError for a source or an `out` that is wrong, StorageError.
+    """
+    found = find(source)
+    count = 0
+    with open_sink(found, out) as sink:
+        for name, frame in found.frames():
+            result = model(frame)
+            if sink is not None:
+                sink.write(name, result.draw(frame))
+            emit(name, result)
+            count += 1
+    return count
+
+
+def line(name: str, result: Result) -> str:
+    """One frame's result for a person to read."""
+    return f"{name}: {result} ({result.latency_ms:.2f} ms)"

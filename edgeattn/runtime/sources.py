@@ -1,0 +1,79 @@
+"""Where frames come from: an image, a folder of images, a video file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from edgeattn.errors import DataError
+from edgeattn.imaging import Frame, read_image
+
+IMAGES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+VIDEOS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Found, but not yet read. `images` are the files of an image or a folder, sorted by name; empty for a video."""
+
+    kind: Literal["image", "folder", "video"]
+    path: Path
+    images: tuple[Path, ...] = ()
+
+    def frames(self) -> Iterator[tuple[str, Frame]]:
+        """A name and a uint8 BGR `(H, W, 3)` frame at a time. Raises DataError naming what cannot be read."""
+        if self.kind == "video":
+            yield from _video_frames(self.path)
+        for image in self.images:
+            yield image.name, read_image(image)
+
+
+def find(source: str) -> Source:
+    """What `source` is. Raises DataError when it does not exist or a folder holds no images."""
+    path = Path(source)
+    if path.is_dir():
+        images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
+        if not images:
+            raise DataError(f"The folder {path} holds no images; expected files such as .jpg or .png in it.")
+        return Source("folder", path, tuple(images))
+    if not path.exists():
+        raise DataError(f"There is no source {path}; give an image, a folder of images or a video file.")
+    if path.suffix.lower() in VIDEOS:
+        return Source("video", path)
+    return Source("image", path, (path,))
+
+
+def frames(source: str) -> Iterator[tuple[str, Frame]]:
+    """`find(source).frames()`: names and frames of whatever `source` is. Raises DataError."""
+    return find(source).frames()
+
+
+def frames_per_second(video: Path) -> float:
+    """What the file says; 25 where it says nothing."""
+    capture = cv2.VideoCapture(str(video))
+    try:
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        return rate if 0 < rate < 1000 else 25.0
+    finally:
+        capture.release()
+
+
+def _video_frames(path: Path) -> Iterator[tuple[str, Frame]]:
+    capture = cv2.VideoCapture(str(path))
+    try:
+        index = 0
+        while True:
+            more, frame = capture.read()
+            if not more:
+                break
+            yield f"{path.name}#{index}", np.asarray(frame, np.uint8)
+            index += 1
+    finally:
+        capture.release()
+    if index == 0:
+        raise DataError(f"{path} is not a video OpenCV can decode; convert it to MP4 or give images.")

@@ -1,0 +1,43 @@
+"""Random changes of whole batches of training frames, by kornia, from torch's seeded generator."""
+
+from __future__ import annotations
+
+import kornia.augmentation as ka
+from torch import Tensor, nn
+
+from edgeattn.recipe import Augment
+
+
+def augmentation(settings: Augment) -> nn.Module:
+    """A module on float `(N, 3, H, W)` in 0..1; the identity when every setting is off.
+
+    Pixels that a shift or rotation brings in are mirrored from inside the frame: black borders would be a cue that
+    cameras never give.
+    """
+    steps: list[nn.Module] = []
+    if settings.flip:
+        steps.append(ka.RandomHorizontalFlip(p=0.5))
+    if settings.shift or settings.scale or settings.rotate:
+        steps.append(
+            ka.RandomAffine(
+                degrees=settings.rotate,
+                translate=(settings.shift, settings.shift),
+                scale=(1 - settings.scale, 1 + settings.scale) if settings.scale else None,
+                padding_mode="reflection",
+                p=1.0,
+            )
+        )
+    if settings.light:
+        steps.append(ka.RandomBrightness((1 - settings.light, 1 + settings.light), p=0.8))
+    if settings.contrast:
+        steps.append(ka.RandomContrast((1 - settings.contrast, 1 + settings.contrast), p=0.8))
+    if settings.erase:
+        steps.append(ka.RandomErasing(scale=(0.02, 0.2), p=settings.erase))
+    return nn.Sequential(*steps)
+
+
+def apply(module: nn.Module, frames: Tensor) -> Tensor:
+    """uint8 `(N, H, W, 3)` -> augmented float `(N, 3, H, W)` in 0..255."""
+    scaled = frames.permute(0, 3, 1, 2).float() / 255.0
+    out: Tensor = module(scaled) * 255.0
+    return out

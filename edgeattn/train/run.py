@@ -1,0 +1,225 @@
+"""Train one recipe's network; resumable at every epoch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from torch.utils.data import DataLoader, TensorDataset
+
+from edgeattn import tasks
+from edgeattn.artifact import write_atomic
+from edgeattn.data.base import Splits
+from edgeattn.errors import DataError, ModelError
+from edgeattn.imaging import Preprocess
+from edgeattn.models import camera
+from edgeattn.progress import Progress
+from edgeattn.recipe import Recipe
+from edgeattn.train.frames import prepare
+from edgeattn.train.module import Training, steps_in
+
+
+def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progress) -> None:
+    """Write the trained model and `training.json` into `out`; checkpoints live in `work` and are resumed from.
+
+    Raises ModelError when the loss is no longer finite, DataError when a sample cannot be read.
+    """
+    _check_sizes(recipe, splits)
+    with _quiet():
+        pl.seed_everything(recipe.seed, verbose=False)
+        preprocess = Preprocess(recipe.input.height, recipe.input.width, recipe.input.fit)
+        workers = max(1, os.cpu_count() or 1)
+        frames, targets = prepare(splits.train, preprocess, work / "train", workers, progress)
+        watch_frames, watch_targets = prepare(splits.evaluation, preprocess, work / "watch", workers, progress)
+        mean, std = _pixel_statistics(frames, recipe.seed)
+        model = camera.CameraModel(
+            camera.Description(recipe.model.name, recipe.model.settings, splits.labels, preprocess, mean, std)
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        settings = recipe.train
+        training = Training(
+            model,
+            settings,
+            tasks.find(recipe.task),
+            recipe.seed,
+            steps_in(settings.epochs, len(targets), settings.batch_size),
+        )
+        loader = _loader(frames, targets, settings.batch_size, recipe.seed)
+        watch = _loader(watch_frames, watch_targets, 256, seed=None)
+        trainer = _trainer(recipe, work, progress)
+        checkpoint = work / _Checkpoint.NAME
+        resume = str(checkpoint) if checkpoint.is_file() else None
+        with _interruptible():
+            trainer.fit(training, loader, watch, ckpt_path=resume, weights_only=False)
+        camera.check_finite(model, "the training run")
+    camera.save(model.eval(), out)
+    record = {
+        "history": training.history,
+        "params": sum(p.numel() for p in model.parameters()),
+    }
+    write_atomic(out / "training.json", json.dumps(record, indent=1))
+
+
+def _check_sizes(recipe: Recipe, splits: Splits) -> None:
+    if len(splits.train) < 2 or not len(splits.evaluation):
+        raise DataError(
+            f"The data of {recipe.name} has {len(splits.train)} training and {len(splits.evaluation)} evaluation "
+            "images; at least 2 and 1 are needed: check the split fields under data."
+        )
+
+
+def _pixel_statistics(
+    frames: np.ndarray[Any, np.dtype[np.uint8]], seed: int
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """BGR mean and standard deviation, 0..255, over at most 2,000 training frames."""
+    chosen = np.random.default_rng(seed).permutation(len(frames))[:2000]
+    pixels = np.asarray(frames[np.sort(chosen)], np.float64).reshape(-1, 3)
+    mean, std = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 1.0)
+    b, g, r = (round(float(v), 3) for v in mean)
+    sb, sg, sr = (round(float(v), 3) for v in std)
+    return (b, g, r), (sb, sg, sr)
+
+
+class _Batches(TensorDataset):
+    """Whole batches at once: indexing one memory map with many indices is much cheaper than collating samples."""
+
+    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, ...]:
+        chosen = torch.as_tensor(indices)
+        return tuple(tensor[chosen] for tensor in self.tensors)
+
+
+class _EpochShuffle(torch.utils.data.Sampler[int]):
+    """A new order each epoch that depends on seed and epoch only, so that a resumed run continues identically."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.count).tolist())
+
+
+def _loader(
+    frames: np.ndarray[Any, np.dtype[np.uint8]],
+    targets: np.ndarray[Any, np.dtype[np.int64]],
+    batch_size: int,
+    seed: int | None,
+) -> DataLoader[Any]:
+    """Batches of uint8 frames and targets; shuffled, and without the last incomplete batch, when a seed is given."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the memory map is read-only to us; torch warns it might not be
+        dataset = _Batches(torch.from_numpy(frames), torch.from_numpy(targets))
+    size = min(batch_size, len(targets))
+    if seed is None:
+        return DataLoader(dataset, batch_size=size, collate_fn=_whole)
+    sampler = _EpochShuffle(len(targets), seed)
+    return DataLoader(dataset, batch_size=size, sampler=sampler, drop_last=True, collate_fn=_whole)
+
+
+def _whole(batch: Any) -> Any:
+    return batch
+
+
+class _Checkpoint(Callback):
+    """After every epoch: write to a temporary name, rename. A kill -9 leaves the previous epoch's file whole."""
+
+    NAME = "last.ckpt"
+
+    def __init__(self, work: Path) -> None:
+        self._path = work / self.NAME
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        temporary = self._path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self._path)
+
+
+class _Watch(Callback):
+    """Reports progress, and stops at once when the loss is not finite."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        total = int(trainer.max_epochs or 1) * int(trainer.num_training_batches)
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        history = getattr(module, "history", [])
+        if history:
+            text += f", loss {history[-1]['train_loss']:.3f}, evaluation metric {history[-1]['eval_metric']:.2f}"
+        self._progress(trainer.global_step, total, text)
+        if not torch.isfinite(outputs["loss"]):
+            raise ModelError(
+                f"The training loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}: the weights "
+                "are lost; lower the learning rate (--set train.learning_rate=…)."
+            )
+
+
+def _trainer(recipe: Recipe, work: Path, progress: Progress) -> pl.Trainer:
+    settings = recipe.train
+    callbacks: list[Callback] = [_Watch(progress), _Checkpoint(work)]
+    if settings.ema_decay is not None:
+        callbacks.insert(0, EMAWeightAveraging(decay=settings.ema_decay))
+    return pl.Trainer(
+        accelerator="auto",
+        devices="auto",
+        precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+        max_epochs=settings.epochs,
+        gradient_clip_val=1.0 if settings.optimizer == "adamw" else None,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        deterministic=True,
+        default_root_dir=work,
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning answers Ctrl-C with `sys.exit(1)` and leaves further ones ignored; both are put right here."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's remarks on hardware and loaders are not the user's business; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

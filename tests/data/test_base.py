@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeattn import data
+from edgeattn.data.base import Sample, Subset, assert_disjoint, dataset_hashes, locate, sample_hash, set_hash
+from edgeattn.errors import DataError, RecipeError
+
+
+class Ramp:
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(np.full((1, 1, 3), index, np.uint8), index)
+
+    def name(self, index: int) -> str:
+        return f"ramp/{index}"
+
+
+def test_subset_keeps_its_order() -> None:
+    subset = Subset(Ramp(), np.array([3, 1]))
+    assert [subset[i].target for i in range(len(subset))] == [3, 1]
+    assert subset.name(0) == "ramp/3"
+
+
+def test_hashes_cover_pixels_and_shape() -> None:
+    wide, high = np.zeros((1, 2, 3), np.uint8), np.zeros((2, 1, 3), np.uint8)
+    assert sample_hash(Sample(wide, 0)) != sample_hash(Sample(high, 0))
+    assert sample_hash(Sample(wide, 0)) == sample_hash(Sample(wide.copy(), 1))
+    strided = np.zeros((1, 4, 3), np.uint8)[:, ::2]
+    assert sample_hash(Sample(strided, 0)) == sample_hash(Sample(wide, 0))
+    hashes = dataset_hashes(Ramp())
+    assert set_hash(hashes) == set_hash(hashes[::-1]) != set_hash(hashes[:3])
+
+
+def test_assert_disjoint() -> None:
+    assert_disjoint(["a", "b"], ["c"], "train and evaluation")
+    with pytest.raises(DataError, match=r"1 image\(s\) are in both the train and evaluation splits"):
+        assert_disjoint(["a", "b"], ["b", "c"], "train and evaluation")
+
+
+def test_locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match=r"root/x nor .*here/x; set the environment variable EDGEATTN_DATA"):
+        locate("x", tmp_path / "root")
+    (tmp_path / "here" / "x").touch()
+    assert locate("x", tmp_path / "root") == tmp_path / "here" / "x"
+    (tmp_path / "root" / "x").touch()
+    assert locate("x", tmp_path / "root") == tmp_path / "root" / "x"
+    assert locate(str(tmp_path / "here" / "x"), tmp_path / "root") == tmp_path / "here" / "x"
+
+
+def test_formats_are_found_by_file_name() -> None:
+    assert set(data.names()) >= {"csv", "imagefolder", "scenes"}
+    for name in data.names():
+        module = data.find(name)
+        assert callable(module.load) and module.Settings.__dataclass_params__.frozen
+    with pytest.raises(RecipeError, match="no data format 'calibration'; known formats: csv, imagefolder"):
+        data.find("calibration")

@@ -1,0 +1,160 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+import sample_reports as made
+
+from edgeattn.report.cells import every_figure, executed, flat, stage_row
+from edgeattn.report.html import page, view
+from edgeattn.report.sections import example
+from edgeattn.report.wording import NBSP
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Checker(HTMLParser):
+    """Keeps a stack of open tags and collects what a browser would load or run."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.stack, self.loaded, self.tags, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for key, value in attrs if key in ("src", "href", "srcset", "action", "xlink:href")]
+        assert not [key for key, _ in attrs if key.startswith("on")]
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return {name: page(make()) for name, make in made.EVERY.items()}
+
+
+def parsed(text):
+    checker = Checker()
+    checker.feed(text)
+    checker.close()
+    assert checker.stack == []
+    return checker
+
+
+@pytest.mark.parametrize("name", made.EVERY)
+def test_page_is_balanced_and_loads_nothing(pages, name):
+    found = parsed(pages[name])
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in found.loaded)
+    assert "script" not in found.tags
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\((?!#)", pages[name])
+
+
+def test_hostile_texts_stay_texts(pages):
+    assert "<script" not in pages["hostile"]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in pages["hostile"]
+    shown = "".join(parsed(pages["hostile"]).text)
+    # Recipe, why, note, class label, setting, command: all there as they are.
+    assert shown.count("<script>alert(1)</script>") > 10
+
+
+def test_light_and_dark_and_phone(pages):
+    text = pages["passed"]
+    assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
+    light, dark = (text.split("@media (prefers-color-scheme: dark)")[i] for i in (0, 1))
+    for name in ("page", "surface", "ink", "muted", "line", "accent", "float", "good", "warn", "bad"):
+        assert f"--{name}:" in light and f"--{name}:" in dark.split("* {")[0]
+    assert 'name="viewport"' in text
+    # Every table lies in a container that scrolls by itself.
+    assert text.count("<table") == len(re.findall(r'class="panel scroll[^>]*>\s*<table', text))
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("passed", ["Shippable", "INT8 is ready to ship", "−0.10 point", "6.96×", "1.31×", "95 % 1.27 to 1.35"]),
+        ("passed", ["n = 2,000", "35.3", "0.412 ms", "INT8 99.3 %, 20 layers", "lr", "0.002", "scene_0001.png"]),
+        ("passed", ["McNemar exact", "range MINMAX", "chosen", "12 epochs", "avx512_vnni", "Golden self-test passed."]),
+        ("missed", ["Not shippable", "budget: at most 0.50 point, missed", "selected"]),
+        ("not_worth_it", ["BF16 is ready to ship; INT8 is not worth it", "Not worth it: no faster than its float"]),
+        ("deferred", ["Passed so far", "TensorRT builds on the device itself.", "emulated, not the device", "25W"]),
+        ("failed", ["Not shippable", "Parity failed: 12 dB", "No predictions were compared"]),
+        ("older", ["INT8 is ready to ship", "Changed predictions were not collected"]),
+    ],
+)
+def test_page_says(pages, name, texts):
+    shown = "".join(parsed(pages[name]).text).replace(NBSP, " ")
+    assert [text for text in texts if text not in shown] == []
+
+
+def test_what_was_not_measured_is_a_dash_never_zero():
+    cells = stage_row(made.row("compile", "int8", None, None, None, status="deferred", reason="Waits."))
+    single = [cells[k] for k in ("backend", "p", "p50", "p99", "size", "memory", "energy")]
+    assert set(single) == {"–"}
+    assert [cells[k] for k in ("metric", "delta", "sqnr", "ratio")] == [("–", "")] * 4
+    assert cells["notes"] == ["Waits."] and cells["executed"] == []
+    assert set(every_figure({}).values()) == {"–"}
+
+
+def test_real_zero_is_a_zero():
+    assert stage_row(made.find(made.report(), "export/fp32"))["delta"] == ("0.00", "0.00 to 0.00")
+
+
+def test_executed_is_a_share_of_the_multiply_adds():
+    row = {"execution": {"layers": {"int8": 3}, "macs": {"bf16": 25, "int8": 75}}}
+    assert [(p["name"], p["share"], p["layers"]) for p in executed(row)] == [("INT8", 75.0, 3), ("BF16", 25.0, None)]
+    assert executed({"execution": {"layers": {}, "macs": {}}}) == []
+    assert executed({"execution": None}) == executed({}) == []
+
+
+def test_warnings_are_notes():
+    row = made.find(made.report(), "compile/int8")
+    row["latency"] |= {"throttled": True, "engine_only": False}
+    assert stage_row(row)["notes"] == ["Throttled while it was timed.", "Latency includes more than the engine."]
+
+
+def test_energy_column_only_where_energy_was_measured(pages):
+    assert "Energy" not in pages["passed"]
+    report = made.report()
+    made.find(report, "compile/int8")["energy"] = {"mean_w": 6.1, "mj_per_frame": 2.513, "source": "INA3221"}
+    shown = "".join(parsed(page(report)).text).replace(NBSP, " ")
+    assert "2.51 mJ" in shown and "6.10 W" in shown and "INA3221" in shown
+
+
+def test_flat():
+    assert flat({"a": {"b": [1, 2], "c": None}, "d": "x", "e": {}}) == [
+        ("a.b", "[1, 2]"),
+        ("a.c", "null"),
+        ("d", "x"),
+        ("e", "{}"),
+    ]
+    assert flat({}) == []
+
+
+def test_example_refuses_what_is_no_png():
+    assert example({"image_png_base64": "bm8gcG5n"})["image"] is None
+    assert example({"image_png_base64": '"><script>'})["image"] is None
+    assert example({})["image"] is None
+    small, large = (example({"image_png_base64": made.png(0, side)}) for side in (160, 161))
+    assert small["image"].startswith("data:image/png;base64,iVBOR")
+    assert small["small"] and not large["small"]
+
+
+def test_per_class_shades_by_change():
+    report = made.report()
+    report["per_class"] = {"labels": ["a"], "values": {"train/fp32": [90.0], "compile/int8": [87.5], "x": [None]}}
+    cells = view(report)["per_class"]["lines"][0]["cells"]
+    assert [(c["value"], c["change"], c["shade"]) for c in cells] == [
+        ("90.0", "", 0.0),
+        ("87.5", "−2.5", -0.5),
+        ("–", "", 0.0),
+    ]

@@ -1,0 +1,56 @@
+import xml.etree.ElementTree as ET
+
+import pytest
+import sample_reports as made
+
+from edgeattn.report.junit import suites
+
+
+def cases(report):
+    root = ET.fromstring(suites(report).encode())
+    return root, {case.get("name"): case for case in root.iter("testcase")}
+
+
+@pytest.mark.parametrize("name", made.EVERY)
+def test_counts_are_those_of_the_cases(name):
+    root, found = cases(made.EVERY[name]())
+    for tag, key in (("failure", "failures"), ("skipped", "skipped")):
+        assert int(root.get(key)) == sum(case.find(tag) is not None for case in found.values())
+    assert int(root.get("tests")) == len(list(root.iter("testcase")))
+
+
+def test_a_case_per_row_and_limit():
+    root, found = cases(made.report())
+    assert [suite.get("tests") for suite in root] == ["8", "5"]
+    assert root.get("failures") == root.get("skipped") == "0"
+    assert "metric_drop_max" in found and "verdict" in found and "energy_mj_max" not in found
+    assert found["compile/int8"].get("classname") == "edgeattn.digit_scenes.cpu.stages"
+    assert found["train/fp32"].get("time") == "212.000"
+
+
+def test_missed_budget_fails():
+    _, found = cases(made.missed())
+    failed = {
+        name: case.find("failure").get("message") for name, case in found.items() if case.find("failure") is not None
+    }
+    assert set(failed) == {"metric_drop_max", "sqnr_db_min", "latency_p99_ms_max", "verdict"}
+    assert failed["metric_drop_max"].replace("\u00a0", " ") == (
+        "accuracy lost is 1.40 points, the limit is at most 0.50 point"
+    )
+    assert failed["verdict"] == "The metric drops by 1.40 points, the budget allows 0.50."
+
+
+def test_deferred_and_unsupported_are_skipped_failed_fails():
+    _, found = cases(made.deferred())
+    assert found["compile/int8"].find("skipped").get("message") == "deferred: TensorRT builds on the device itself."
+    assert found["compile/fp32"].find("skipped").get("message").startswith("unsupported: ")
+    assert found["latency_p99_ms_max"].find("skipped") is not None
+    _, found = cases(made.failed())
+    assert found["export/fp32"].find("failure").get("message").startswith("Parity failed: 12 dB")
+    assert found["metric_drop_max"].find("skipped") is not None
+
+
+def test_control_characters_are_written_out():
+    text = suites(made.hostile())
+    assert "\x07" not in text and "\\x07" in text
+    assert "<script>" not in text

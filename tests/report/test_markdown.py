@@ -1,0 +1,41 @@
+import re
+
+import pytest
+import sample_reports as made
+
+from edgeattn.report.markdown import comment
+from edgeattn.report.wording import NBSP
+
+
+def of(name):
+    return comment(made.EVERY[name]()).replace(NBSP, " ")
+
+
+def test_verdict_first_then_the_facts():
+    text = of("passed")
+    assert text.startswith("## ✅ INT8 is ready to ship\n\ndigit\\_scenes on cpu, 2025-11-20T13:11:05Z\n\n- INT8 keeps")
+    assert "- INT8 is 1.31× as fast as BF16 (95 % 1.27 to 1.35)." in text
+    assert "| compile/int8 | openvino | ✓ ok | 91.25 (90.04 to 92.38) | 2,000 | −0.10 (−0.45 to +0.25) | 0.65 |" in text
+    assert "INT8 99.3 %, BF16 0.7 % | **selected** |" in text
+    assert "| accuracy lost | at most 0.50 point | 0.10 point | kept |" in text
+    assert text.endswith("Again: `edgeattn deploy digit_scenes --target cpu --seed 7`\n")
+
+
+def test_a_no_is_said_first():
+    assert of("missed").startswith("## ❌ Not ready to ship: INT8 misses the budget for accuracy, SQNR and p99")
+    assert "✕ failed" in of("failed") and "… deferred" in of("deferred")
+
+
+@pytest.mark.parametrize("name", made.EVERY)
+def test_tables_keep_their_columns(name):
+    for block in re.findall(r"(?:^\|.*\n)+", of(name), flags=re.MULTILINE):
+        counts = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(counts) == 1, block
+
+
+def test_hostile_texts_are_no_markup():
+    text, _, command = of("hostile").rpartition("Again: ")
+    assert "<script" not in text and "\x07" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\|\\`\\$x^2\\$\\`" in text
+    # The command is code, with a fence that its own backticks cannot close.
+    assert command == "`` <script>alert(1)</script>|`$x^2$` \"'& ``\n"

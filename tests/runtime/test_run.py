@@ -1,0 +1,110 @@
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import edgeattn
+from edgeattn.errors import DataError, StorageError
+from edgeattn.imaging import encode_png, read_image
+from edgeattn.runtime.run import line, run
+from edgeattn.runtime.sources import frames
+
+BLUE = np.full((40, 60, 3), (200, 0, 0), np.uint8)
+
+
+@pytest.fixture
+def model(bundle: Path, backend: Any) -> edgeattn.runtime.Model:
+    return edgeattn.load(bundle)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "images"
+    path.mkdir()
+    for name, frame in (("a", BLUE), ("b", BLUE[..., ::-1])):
+        (path / f"{name}.png").write_bytes(encode_png(np.ascontiguousarray(frame)))
+    return path
+
+
+def _run(model: Any, source: Path, out: Path | None = None) -> list[str]:
+    lines: list[str] = []
+    count = run(model, str(source), lambda name, result: lines.append(line(name, result)), out=out)
+    assert count == len(lines)
+    return lines
+
+
+def test_one_line_per_frame(model: Any, folder: Path) -> None:
+    first, second = _run(model, folder)
+    assert first.startswith("a.png: blue 100.0%, ") and first.endswith(" ms)")
+    assert second.startswith("b.png: red 100.0%, ")
+
+
+def test_overlays_of_a_folder(model: Any, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    _run(model, folder, out)
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+    overlay = read_image(out / "a.png")
+    # 60 pixels wide is enlarged six times; the band of text lies below, so the picture itself is untouched.
+    assert overlay.shape[1] == 360 and overlay.shape[0] > 240
+    assert (overlay[:240] == (200, 0, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "written"), [("x.png", "x.png"), ("x.jpg", "x.jpg"), ("some/x.png", "some/x.png"), ("dir", "dir/a.png")]
+)
+def test_overlay_of_one_image(model: Any, folder: Path, tmp_path: Path, out: str, written: str) -> None:
+    _run(model, folder / "a.png", tmp_path / "o" / out)
+    assert [path for path in (tmp_path / "o").rglob("*") if path.is_file()] == [tmp_path / "o" / written]
+    assert read_image(tmp_path / "o" / written).shape[1] == 360
+
+
+def test_overlay_of_an_image_without_suffix(model: Any, folder: Path, tmp_path: Path) -> None:
+    _run(model, (folder / "a.png").rename(folder / "frame"), tmp_path / "o")
+    assert read_image(tmp_path / "o/frame").shape[1] == 360
+
+
+def test_overlay_of_a_video(model: Any, tmp_path: Path) -> None:
+    source = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for _ in range(3):
+        writer.write(np.full((24, 32, 3), (200, 0, 0), np.uint8))
+    writer.release()
+    lines = _run(model, source, tmp_path / "o")
+    assert [text.split(":")[0] for text in lines] == ["clip.avi#0", "clip.avi#1", "clip.avi#2"]
+    read = list(frames(str(tmp_path / "o/clip.mp4")))
+    assert len(read) == 3 and read[0][1].shape[1] == 320
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["clip.mp4"]
+
+
+def test_a_broken_video_leaves_nothing(model: Any, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"x" * 100)
+    with pytest.raises(DataError, match="not a video"):
+        _run(model, tmp_path / "clip.mp4", tmp_path / "o")
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("source", "out", "says"),
+    [
+        ("images", "images", "would replace the images"),
+        ("images/a.png", "images/a.png", "would replace"),
+        ("images/a.png", "images", "would replace"),
+        ("images", "file.txt", "but .*file.txt is a file"),
+        ("images/a.png", "file.txt", "--out is the file"),
+    ],
+)
+def test_the_source_is_never_overwritten(model: Any, tmp_path: Path, source: str, out: str, says: str) -> None:
+    (tmp_path / "file.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=says):
+        _run(model, tmp_path / source, tmp_path / out)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_out_that_cannot_be_written(model: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"):
+        _run(model, folder, tmp_path / "file" / "out")

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgeattn.errors import DataError
+from edgeattn.runtime.sources import find, frames, frames_per_second
+
+BLUE = np.full((6, 10, 3), (200, 0, 0), np.uint8)
+
+
+def _image(path: Path, frame: np.ndarray = BLUE) -> Path:
+    path.write_bytes(cv2.imencode(path.suffix.lower(), frame)[1].tobytes())
+    return path
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for level in (0, 100, 200):
+        writer.write(np.full((24, 32, 3), level, np.uint8))
+    writer.release()
+    return path
+
+
+def test_an_image(tmp_path: Path) -> None:
+    ((name, frame),) = frames(str(_image(tmp_path / "a.png")))
+    assert name == "a.png"
+    assert (frame == BLUE).all()
+
+
+def test_an_image_of_an_unusual_name(tmp_path: Path) -> None:
+    path = _image(tmp_path / "a.png").rename(tmp_path / "frame")
+    assert find(str(path)).kind == "image"
+    assert next(frames(str(path)))[0] == "frame"
+
+
+def test_a_folder_is_sorted_and_other_files_are_left_out(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "c.bmp"):
+        _image(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "folder.png").mkdir()
+    assert [name for name, _ in frames(str(tmp_path))] == ["a.png", "b.JPG", "c.bmp"]
+
+
+def test_a_video(video: Path) -> None:
+    read = list(frames(str(video)))
+    assert [name for name, _ in read] == ["clip.avi#0", "clip.avi#1", "clip.avi#2"]
+    assert [round(float(frame.mean()), -1) for _, frame in read] == [0, 100, 200]
+    assert read[0][1].shape == (24, 32, 3)
+    assert frames_per_second(video) == 10
+
+
+def test_frames_per_second_of_nothing(tmp_path: Path) -> None:
+    assert frames_per_second(tmp_path / "missing.mp4") == 25
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("missing.png", None, "There is no source .*missing.png"),
+        ("broken.jpg", b"\xff\xd8\xff", "broken.jpg is not an image OpenCV can decode"),
+        ("empty.png", b"", r"empty.png is not an image OpenCV can decode \(0 bytes\)"),
+        ("notes.txt", b"hello", "notes.txt is not an image"),
+        ("broken.mp4", b"hello", "broken.mp4 is not a video"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        list(frames(str(tmp_path / name)))
+
+
+def test_a_truncated_image_in_a_folder_is_named(tmp_path: Path) -> None:
+    _image(tmp_path / "a.png")
+    bad = _image(tmp_path / "b.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    bad.write_bytes(bad.read_bytes()[:3000])
+    source = frames(str(tmp_path))
+    next(source)
+    with pytest.raises(DataError, match=r"b\.png is not an image"):
+        next(source)
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no images"):
+        frames(str(tmp_path))
