@@ -71,11 +71,18 @@ def _module_hash(module: str) -> str:
     tree = ast.parse(_file(module).read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body[0] = ast.Pass()
+        if isinstance(body, list):
+            body[:] = [statement for statement in body if not _is_text(statement)] or [ast.Pass()]
     return sha256_bytes(ast.dump(tree).encode())
+
+
+def _is_text(statement: ast.AST) -> bool:
+    """True for a docstring, of a module, class, function or value alike."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _imports(module: str) -> set[str]:

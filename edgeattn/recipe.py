@@ -8,7 +8,7 @@ that knows them.
 from __future__ import annotations
 
 import difflib
-import os
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -26,9 +26,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PIPELINES = Path("pipelines")
 TARGETS = Path(__file__).parent / "targets"
 
+_EXPECTED = {"model_type": "it has fields of its own", "tuple_type": "it takes a list such as [a, b]"}
+
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # NaN and infinity have no place in JSON, so neither in a key nor in a report.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Named(BaseModel):
@@ -137,7 +140,7 @@ class Recipe(_Frozen):
     variants: tuple[Precision, ...] = tuple(Precision)
     measure: MeasureSection = MeasureSection()
     budget: Budget = Budget()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Target(_Frozen):
@@ -193,10 +196,24 @@ def parse_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     known = _field_names(cls)
     if known and (unknown := [key for key in values if key not in known]):
         raise RecipeError(f"{where}: unknown field '{unknown[0]}'{_suggest(unknown[0], known)}.")
+    if field := _not_json(values):
+        raise RecipeError(f"{where}: the field '{field}' must be a finite number, a text, true, false or a list.")
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise RecipeError(f"{where}: {_sentence(error)}") from error
+        raise RecipeError(f"{where}: {_sentence(error, cls)}") from error
+
+
+def _not_json(value: object, name: str = "") -> str | None:
+    """The name of the first field whose value JSON cannot hold: NaN, infinity, a date, bytes."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[object, object]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        plain = value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
+        return None if plain else name
+    return next((found for key, child in items if (found := _not_json(child, f"{name}.{key}".lstrip(".")))), None)
 
 
 def _field_names(cls: type) -> list[str]:
@@ -210,7 +227,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RecipeError(f"The file {path} cannot be read ({error.strerror}); check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2026-13-01
         problem = " ".join(str(error).split())
         raise RecipeError(f"{path} is not valid YAML: {problem}") from error
     if not isinstance(values, dict):
@@ -231,25 +248,32 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"--set {override}: the value is not valid YAML.") from error
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first problem of a pydantic error in one sentence."""
-    first = error.errors(include_url=False)[0]
+def _sentence(error: ValidationError, cls: type) -> str:
+    """The first problem of a pydantic error in one sentence; an unknown field goes first, it explains missing ones."""
+    problems = error.errors(include_url=False)
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"the field '{where}' is missing."
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        parent = ".".join(str(part) for part in first["loc"][:-1])
-        return f"unknown field '{first['loc'][-1]}'" + (f" under '{parent}'." if parent else ".")
+    if first["type"] == "extra_forbidden":
+        *parents, name = (str(part) for part in first["loc"])
+        for parent in parents:
+            cls = cls.model_fields[parent].annotation  # type: ignore[attr-defined]
+        return f"unknown field '{name}' under '{'.'.join(parents)}'{_suggest(name, _field_names(cls))}."
+    if first["type"] in _EXPECTED:
+        return f"the field '{where}' is wrong: {_EXPECTED[first['type']]}, got {repr(first['input'])[:80]}."
+    if first["type"] == "value_error":  # the settings' own sentence, usually about several fields
+        return f"{where}: {first['ctx']['error']}." if where else f"{first['ctx']['error']}."
     reason = first["msg"][0].lower() + first["msg"][1:]
-    return f"the field '{where}' is wrong: {reason}, got {os.fspath(repr(first['input']))[:80]}."
+    return f"the field '{where}' is wrong: {reason}, got {repr(first['input'])[:80]}."
 
 
-def _suggest(wrong: str, known: Iterable[str]) -> str:
+def _suggest(wrong: object, known: Iterable[str]) -> str:
     names = list(known)
-    close = difflib.get_close_matches(wrong, names, n=1)
+    close = difflib.get_close_matches(str(wrong), names, n=1)
     hint = f"; did you mean '{close[0]}'" if close else ""
     return f"{hint}; known: {', '.join(names) or 'none'}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgeattn.artifact import sha256_bytes
 from edgeattn.errors import BundleError, MissingLibrary
 
 SIGNATURE_BYTES = 64
@@ -26,6 +27,14 @@ def sign(data: bytes, key: Path) -> bytes:
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise _not_a_key(key, "private", "unencrypted ")
     return bytes(private.sign(data))
+
+
+def identity(key: Path) -> str:
+    """A name for a private key that tells nothing about it: the hash of a signature, which Ed25519 makes repeatable.
+
+    Raises BundleError, MissingLibrary.
+    """
+    return sha256_bytes(sign(b"edgeattn key identity", key))
 
 
 def check(data: bytes, signature: bytes, key: Path, where: str) -> None:

@@ -38,6 +38,9 @@ def run_options(command: F) -> F:
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe field; repeatable."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of data, training and statistics."),
         click.option("--force", is_flag=True, help="Make everything again, also what is unchanged."),
+        click.option(
+            "--sign", "sign_key", type=click.Path(path_type=Path), help="Private key (Ed25519, PEM): sign the bundle."
+        ),
         json_option,
         click.option("-v", "--verbose", is_flag=True, help="Every step on a line of its own."),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),

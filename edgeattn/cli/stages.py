@@ -38,18 +38,22 @@ def run_until(
     overrides: tuple[str, ...],
     seed: int | None,
     force: bool,
+    sign_key: Path | None,
     as_json: bool,
     verbose: bool,
     quiet: bool,
 ) -> int:
     """Validate everything first, run, write the report, print the closing summary; returns the exit code."""
     from edgeattn import pipeline, report
+    from edgeattn.bundle.signature import identity
     from edgeattn.pipeline.stages import Context
 
     chosen = load_recipe(recipe, overrides, seed)
     device = load_target(target)
     check_parts(chosen)
     folder = out or Path("reports") / f"{chosen.name}-{device.name}" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    if sign_key is not None:
+        identity(sign_key)  # a key that cannot sign must not be found out after the training
     check_writable(store, folder)
     with RunConsole(quiet=quiet or as_json, verbose=verbose) as console:
         context = Context(
@@ -59,6 +63,7 @@ def run_until(
             data_root=data_root(),
             progress=console.progress,
             force=force,
+            sign_key=sign_key,
         )
         result = pipeline.run(context, console.row, until=stage)
     result["command"] = _command_line(recipe, target, overrides, seed, stage)

@@ -102,9 +102,7 @@ class TransformerBlock(nn.Module):
         self.norm_attention = nn.LayerNorm(channels)
         self.attention = MultiHeadSelfAttention(channels, heads)
         self.norm_mlp = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
-        )
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm_attention(x))

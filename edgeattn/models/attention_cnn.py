@@ -30,6 +30,13 @@ class Settings:
     heads: int = 4
     mlp_ratio: float = 2.0
 
+    def __post_init__(self) -> None:
+        if not self.stages or min(self.stages) < 1 or self.heads < 1 or self.blocks < 0 or self.mlp_ratio <= 0:
+            raise ValueError("stages, heads and mlp_ratio must be positive, blocks not negative")
+        if self.stages[-1] % 4 or self.stages[-1] % self.heads:
+            got = f"{self.stages[-1]} channels and {self.heads} heads"
+            raise ValueError(f"the last stage's channels must divide by 4 and by heads, got {got}")
+
 
 def _convolution(channels_in: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(

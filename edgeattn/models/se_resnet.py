@@ -31,6 +31,10 @@ class Settings:
     reduction: int = 8
     stem_stride: Literal[1, 2] = 1
 
+    def __post_init__(self) -> None:
+        if self.reduction < 1:
+            raise ValueError(f"reduction must be at least 1, got {self.reduction}")
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions, channel attention, then the shortcut: `relu(x + se(conv(conv(x))))`."""

@@ -38,7 +38,7 @@ def bundle(context: Context, graph: Artifact, engine: Artifact) -> Artifact:
         for file in sorted(engine.path.iterdir()):
             if file.name != "manifest.json":
                 files[f"engine/{file.name}"] = file
-        write_bundle(out / name, manifest, files)
+        write_bundle(out / name, manifest, files, sign_key=context.sign_key)
         with runtime.load(out / name, threads=context.threads) as model:
             test = model.self_test()
         if not test.passed:
@@ -49,6 +49,7 @@ def bundle(context: Context, graph: Artifact, engine: Artifact) -> Artifact:
         "engine": engine.sha256,
         "evaluation": data_record(context).json("data.json")["eval_sha256"],
         "name": name,
+        "signed_by": context.signed_by,
         "code": code_version("edgeattn.pipeline.bundling", "edgeattn.runtime", f"edgeattn.tasks.{recipe.task}"),
         "libraries": library_versions(target.backend),
     }

@@ -26,7 +26,7 @@ _FLOAT_ON_CPU = (Precision.FP32, Precision.BF16)
 
 @dataclass(frozen=True)
 class Context:
-    """One run's inputs. `force` rebuilds artifacts that exist."""
+    """One run's inputs. `force` rebuilds artifacts that exist; `sign_key` is a private key (PEM) for the bundle."""
 
     recipe: Recipe
     target: Target
@@ -34,6 +34,7 @@ class Context:
     data_root: Path
     progress: Progress
     force: bool = False
+    sign_key: Path | None = None
 
     @cached_property
     def splits(self) -> Splits:
@@ -42,6 +43,13 @@ class Context:
         settings = parse_settings(module.Settings, section.settings, f"{self.recipe.name}: data")
         splits: Splits = module.load(settings, self.data_root, self.recipe.seed)
         return splits
+
+    @cached_property
+    def signed_by(self) -> str | None:
+        """Which key signs the bundle; None when none does. Raises BundleError for a key that cannot sign."""
+        from edgeattn.bundle.signature import identity
+
+        return None if self.sign_key is None else identity(self.sign_key)
 
     @property
     def preprocess(self) -> Preprocess:

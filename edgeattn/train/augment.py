@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import kornia.augmentation as ka
+import torch
 from torch import Tensor, nn
 
 from edgeattn.recipe import Augment
@@ -39,5 +40,7 @@ def augmentation(settings: Augment) -> nn.Module:
 def apply(module: nn.Module, frames: Tensor) -> Tensor:
     """uint8 `(N, H, W, 3)` -> augmented float `(N, 3, H, W)` in 0..255."""
     scaled = frames.permute(0, 3, 1, 2).float() / 255.0
-    out: Tensor = module(scaled) * 255.0
+    # In BF16 the matrices of a shift or rotation would be rounded to a good part of a pixel.
+    with torch.autocast(frames.device.type, enabled=False):
+        out: Tensor = module(scaled) * 255.0
     return out

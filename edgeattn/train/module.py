@@ -35,9 +35,13 @@ class Training(pl.LightningModule):
         self._scores: list[Any] = []
 
     def on_train_epoch_start(self) -> None:
-        # Each epoch draws from its own seed, so that a resumed run sees the same augmentations as an unbroken one.
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self._losses = []
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        # Each epoch draws from its own seed, so that a resumed run sees the same augmentations as an unbroken one. Not
+        # before its first batch: the loader draws a number too, earlier in the first epoch of a process than in others.
+        if index == 0:
+            torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         frames, targets = batch
@@ -85,14 +89,11 @@ class Training(pl.LightningModule):
             optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
         else:
             optimizer = torch.optim.AdamW(groups, lr=rate)
-        # One cycle: Smith and Topin, "Super-Convergence", 2018, arXiv:1708.07120.
-        schedule = OneCycleLR(
-            optimizer,
-            max_lr=rate,
-            total_steps=self.total_steps,
-            pct_start=max(self.settings.warmup, 1 / self.total_steps),
-            cycle_momentum=False,
-        )
+        # One cycle: Smith and Topin, "Super-Convergence", 2018, arXiv:1708.07120. Torch divides by the length of each
+        # of its two phases, so that neither may be empty.
+        steps = max(3, self.total_steps)
+        rising = min(max(self.settings.warmup, 2 / steps), 1 - 1 / steps)
+        schedule = OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=rising, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

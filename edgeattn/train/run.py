@@ -84,8 +84,15 @@ def _pixel_statistics(
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """BGR mean and standard deviation, 0..255, over at most 2,000 training frames."""
     chosen = np.random.default_rng(seed).permutation(len(frames))[:2000]
-    pixels = np.asarray(frames[np.sort(chosen)], np.float64).reshape(-1, 3)
-    mean, std = pixels.mean(axis=0), np.maximum(pixels.std(axis=0), 1.0)
+    # Exact sums of integers, one frame at a time: all pixels in float64 would be gigabytes.
+    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for index in np.sort(chosen):
+        pixels = frames[index].reshape(-1, 3).astype(np.int64)
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+    count = len(chosen) * frames[0].size // 3
+    mean = total / count
+    std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0.0)), 1.0)
     b, g, r = (round(float(v), 3) for v in mean)
     sb, sg, sr = (round(float(v), 3) for v in std)
     return (b, g, r), (sb, sg, sr)
@@ -152,6 +159,13 @@ class _Checkpoint(Callback):
         temporary.replace(self._path)
 
 
+class _Averaging(EMAWeightAveraging):
+    """Hands over the average also when a run resumes after its last epoch, where Lightning calls no `on_train_end`."""
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_end(trainer, pl_module)
+
+
 class _Watch(Callback):
     """Reports progress, and stops at once when the loss is not finite."""
 
@@ -178,10 +192,10 @@ def _trainer(recipe: Recipe, work: Path, progress: Progress) -> pl.Trainer:
     settings = recipe.train
     callbacks: list[Callback] = [_Watch(progress), _Checkpoint(work)]
     if settings.ema_decay is not None:
-        callbacks.insert(0, EMAWeightAveraging(decay=settings.ema_decay))
+        callbacks.insert(0, _Averaging(decay=settings.ema_decay))
     return pl.Trainer(
         accelerator="auto",
-        devices="auto",
+        devices=1,
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
         max_epochs=settings.epochs,
         gradient_clip_val=1.0 if settings.optimizer == "adamw" else None,

@@ -1,0 +1,97 @@
+"""INT8 against what a user gets from OpenVINO without us: one line, no settings, no calibration (BF16 where there is one).
+
+    EDGEATTN_DATA=DIR python benchmarks/int8_against_default.py cifar10 sign_digits
+
+Uses the store's artifacts and makes what is missing, so that run `edgeattn deploy` first. Per recipe: SQNR of both
+against PyTorch FP32 and top-1 over the evaluation split, and the latency of both by interleaved rounds, each in a
+process of its own. Prints one JSON object per recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from edgeattn import tasks
+from edgeattn.artifact import Precision, Store
+from edgeattn.backends import openvino, pytorch
+from edgeattn.backends.base import Runner
+from edgeattn.backends.openvino import OpenvinoRunner
+from edgeattn.cli.options import data_root
+from edgeattn.measure.candidate import Candidate
+from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
+from edgeattn.measure.latency import measure_latency
+from edgeattn.pipeline import stages
+from edgeattn.recipe import load_recipe, load_target
+
+
+def plain(folder: Path, *, threads: int) -> Runner:
+    """`Core().compile_model("model.onnx", "CPU")`, nothing more; `threads` is left to OpenVINO."""
+    core = openvino.library().Core()
+    return OpenvinoRunner(core.compile_model(str(folder / "model.onnx"), "CPU"))
+
+
+def compare(recipe: str, store: Path, seconds: float) -> dict[str, object]:
+    """The figures of one recipe."""
+    context = stages.Context(
+        load_recipe(recipe), load_target("cpu"), Store(store), data_root(), lambda done, total, text: None
+    )
+    trained = stages.train(context)
+    exported = stages.export(context, trained)
+    engine = stages.compile_engine(context, stages.quantize(context, exported, Precision.INT8), Precision.INT8)
+    frames = stages.prepared(context.splits.evaluation, context.preprocess)
+    targets = [context.splits.evaluation[i].target for i in range(len(frames))]
+    task = tasks.find(context.recipe.task)
+
+    def outputs_of(runner: Runner) -> list[dict[str, object]]:
+        try:
+            return run_outputs(runner, frames, runner.specs.inputs[0].name)
+        finally:
+            runner.close()
+
+    reference = outputs_of(pytorch.load(trained.path, threads=context.threads))
+    base_metric, base_scores = measure_metric(task, reference, targets)
+    figures: dict[str, object] = {"recipe": recipe, "n": len(frames), "pytorch": base_metric.to_dict()}
+    for name, runner in (
+        ("default", plain(exported.path, threads=context.threads)),
+        ("int8", openvino.load(engine.path, threads=context.threads)),
+    ):
+        outputs = outputs_of(runner)
+        metric, scores = measure_metric(task, outputs, targets)
+        drift = measure_drift(task, reference, outputs, base_scores, scores, "pytorch")
+        figures[name] = {"metric": metric.to_dict(), "drift": drift.to_dict()}
+    results = measure_latency(
+        [
+            Candidate("default", f"{Path(__file__).stem}:plain", exported.path, context.threads),
+            Candidate("int8", "edgeattn.backends.openvino:load", engine.path, context.threads),
+        ],
+        frames[:8],
+        reference="default",
+        parents={},
+        seconds=seconds,
+    )
+    low, high = results["int8"].ratio_ci95
+    figures["latency"] = {
+        "default_p50_ms": results["default"].p50_ms,
+        "int8_p50_ms": results["int8"].p50_ms,
+        "speedup": 1 / results["int8"].ratio_to_reference,
+        "speedup_ci95": [1 / high, 1 / low],
+        "protocol": results["int8"].protocol,
+    }
+    return figures
+
+
+def main() -> None:
+    """Compare each recipe named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="*", default=["digit_scenes"])
+    parser.add_argument("--store", type=Path, default=Path(".edgeattn"))
+    parser.add_argument("--seconds", type=float, default=5.0, help="recorded calls per engine")
+    options = parser.parse_args()
+    for recipe in options.recipes:
+        print(json.dumps(compare(recipe, options.store, options.seconds), indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The rules of ARCHITECTURE.md: which room may import which, where heavy libraries live, what the device loads."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeattn
+from edgeattn.errors import InputError
+
+PACKAGE = Path(edgeattn.__file__).parent
+
+STEPS = (
+    {"errors"},
+    {"artifact", "recipe", "imaging", "metrics", "stats", "progress", "provenance", "host"},
+    {"models", "tasks", "data"},
+    {"backends"},
+    {"train", "export", "quantize", "measure", "bundle", "report"},
+    {"runtime"},
+    {"pipeline"},
+    {"cli"},
+)
+# The lowest step's single files may build on one another; cycles are ruled out below.
+MAY_SHARE_A_STEP = STEPS[1]
+
+HOMES = {
+    "torch": {"models", "train", "export", "backends.pytorch"},
+    "safetensors": {"models"},
+    "lightning": {"train"},
+    "kornia": {"train"},
+    "nncf": {"quantize"},
+    "onnx": {"export", "quantize"},
+    "onnxruntime": {"backends.onnxruntime"},
+    "openvino": {"backends.openvino", "backends._openvino_compile", "backends._openvino_graph"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "pydantic": {"recipe"},
+    "yaml": {"recipe"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
+    "filelock": {"artifact"},
+    "sklearn": {"data.scene_source"},
+    "cryptography": {"bundle"},
+}
+DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "metrics", "tasks", "bundle", "runtime", "progress")
+DEVICE_FILES += ("backends.__init__", "backends.base", "backends.openvino", "backends._openvino")
+NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def sources() -> dict[str, ast.Module]:
+    return {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+SOURCES = sources()
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Full dotted names of everything imported, wherever in the file; `from a import b` counts as `a` and `a.b`."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports would hide from provenance.code_version"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(tree: ast.AST) -> set[str]:
+    """The package's own modules among them, without the leading name; a room counts as its `__init__`."""
+    names = {name.partition(".")[2] for name in imports(tree) if name.startswith("edgeattn.")}
+    rooms = {f"{name}.__init__" for name in names if f"{name}.__init__" in SOURCES}
+    return rooms | {name for name in names if name in SOURCES}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def step(name: str) -> int:
+    return next(index for index, rooms in enumerate(STEPS) if name in rooms)
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if name != "__init__"])
+def test_imports_point_down(module):
+    for other in own_imports(SOURCES[module]):
+        if room(other) == room(module):
+            continue
+        shared = {room(module), room(other)} <= MAY_SHARE_A_STEP
+        assert step(room(other)) < step(room(module)) or shared, f"{module} imports {other}"
+
+
+def test_there_are_no_cycles():
+    waiting = {module: own_imports(tree) - {module} for module, tree in SOURCES.items()}
+    while free := [module for module, needs in waiting.items() if not needs & waiting.keys()]:
+        for module in free:
+            del waiting[module]
+    assert not waiting
+
+
+def test_heavy_libraries_stay_at_home():
+    strays = []
+    for module, tree in SOURCES.items():
+        for library in {name.partition(".")[0] for name in imports(tree)} & HOMES.keys():
+            if not any(module == home or module.startswith(f"{home}.") for home in HOMES[library]):
+                strays.append(f"{module} imports {library}")
+    assert not strays
+
+
+def test_the_checks_see_what_they_forbid():
+    tree = ast.parse("def f():\n    import torch.nn\n    from edgeattn import cli\n    from edgeattn.train import run\n")
+    assert {"torch.nn"} <= imports(tree)
+    assert own_imports(tree) == {"cli.__init__", "train.__init__", "train.run"}
+
+
+def test_what_the_device_imports_loads_nothing_heavy():
+    heavy = {*HOMES, "scipy", "psutil"} - {"openvino"}
+    code = (
+        "import sys, edgeattn, edgeattn.runtime, edgeattn.tasks, edgeattn.tasks.classify, edgeattn.backends.openvino\n"
+        f"print(*sorted(set(sys.modules) & {heavy!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in SOURCES if any(name == d or name.startswith((f"{d}.", f"{d}_")) for d in DEVICE_FILES)]
+)
+def test_what_the_device_runs_is_python_3_10(module):
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
+    tree = ast.parse(path.read_text(), feature_version=(3, 10))
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {part for name in imports(tree) for part in name.split(".")}
+    assert not names & NEW_IN_3_11
+
+
+@pytest.mark.parametrize("name", ["tasks", "models", "data", "backends"])
+def test_a_newcomer_is_found_by_its_file_name(name, tmp_path, monkeypatch):
+    place = importlib.import_module(f"edgeattn.{name}")
+    (tmp_path / "newcomer.py").write_text("TASK = 'the newcomer'\n\ndef missing():\n    return None\n")
+    monkeypatch.setattr(place, "__path__", [*place.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"edgeattn.{name}.newcomer", raising=False)
+    assert "newcomer" in place.names()
+    found = place.find("newcomer")
+    assert getattr(found, "TASK", found) == "the newcomer"
+    monkeypatch.delitem(sys.modules, f"edgeattn.{name}.newcomer")
+    with pytest.raises(InputError) as caught:
+        place.find("nowhere")
+    assert all(known in str(caught.value) for known in place.names())

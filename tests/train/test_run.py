@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeattn.errors import DataError, ModelError
+from edgeattn.models import camera
+from edgeattn.progress import silent
+from edgeattn.train import run
+
+VARIANTS = {
+    "sgd": {},
+    "adamw": {"optimizer": "adamw", "learning_rate": 0.003, "weight_decay": 0.05},
+    "average": {"ema_decay": 0.9},
+    "fp32": {"precision": "fp32"},
+    "se_resnet": {"model": {"name": "se_resnet", "reduction": 4}},
+}
+
+
+class Stop(Exception):
+    pass
+
+
+def train(recipe, splits, folder, progress=silent):
+    """The bytes of the trained weights."""
+    out = folder / "out"
+    out.mkdir(parents=True, exist_ok=True)
+    run.train(recipe, splits, folder, out, progress)
+    return (out / "weights.safetensors").read_bytes()
+
+
+def stop_in_epoch(number):
+    def progress(done, total, text):
+        if text.startswith(f"epoch {number}/"):
+            raise Stop
+
+    return progress
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(recipe, splits, tmp_path):
+    first, second = (train(recipe(), splits(), tmp_path / name) for name in "ab")
+    assert first == second
+    assert train(recipe().model_copy(update={"seed": 1}), splits(), tmp_path / "c") != first
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_resumed_run_gives_the_bytes_of_an_unbroken_one(variant, epoch, recipe, splits, tmp_path, monkeypatch):
+    settings = recipe(**VARIANTS[variant])
+    unbroken = train(settings, splits(), tmp_path / "unbroken")
+    with pytest.raises(Stop):
+        train(settings, splits(), tmp_path / "broken", stop_in_epoch(epoch))
+    seen = []
+    resumed = train(settings, splits(), tmp_path / "broken", lambda done, total, text: seen.append(text))
+    assert not any(text.startswith(f"epoch {epoch - 1}/") for text in seen)
+    assert resumed == unbroken
+    records = [(tmp_path / name / "out/training.json").read_text() for name in ("unbroken", "broken")]
+    assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("variant", ["sgd", "average"])
+def test_stopped_after_the_last_epoch_nothing_is_trained_again(variant, recipe, splits, tmp_path, monkeypatch):
+    settings = recipe(**VARIANTS[variant])
+    unbroken = train(settings, splits(), tmp_path / "unbroken")
+
+    def refuse(model, folder):
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(camera, "save", refuse)
+        train(settings, splits(), tmp_path / "broken")
+    assert train(settings, splits(), tmp_path / "broken", stop_in_epoch(3)) == unbroken
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from conftest import toy_recipe, toy_splits
+from pathlib import Path
+from edgeattn.train.run import train
+def progress(done, total, text):
+    if text.startswith("epoch 2/") and sys.argv[3] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+out = Path(sys.argv[2]) / "out"
+out.mkdir(parents=True, exist_ok=True)
+train(toy_recipe(), toy_splits(), out.parent, out, progress)
+"""
+
+
+@pytest.mark.slow
+def test_killed_then_run_again(recipe, splits, tmp_path):
+    def start(mode):
+        command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "killed"), mode]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+
+    killed = start("kill")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not list((tmp_path / "killed/out").iterdir())
+    assert (tmp_path / "killed/last.ckpt").is_file()
+    finished = start("finish")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout + finished.stderr == ""
+    unbroken = train(recipe(), splits(), tmp_path / "unbroken")
+    assert (tmp_path / "killed/out/weights.safetensors").read_bytes() == unbroken
+
+
+def test_it_learns_and_writes_what_load_reads(recipe, splits, tmp_path):
+    settings = recipe(epochs=12, precision="fp32", learning_rate=0.02, optimizer="adamw", augment={})
+    texts = []
+    train(settings, splits(48, 30), tmp_path, lambda done, total, text: texts.append((done, total, text)))
+    record = json.loads((tmp_path / "out/training.json").read_text())
+    assert [entry["epoch"] for entry in record["history"]] == list(range(1, 13))
+    assert record["history"][-1]["train_loss"] < record["history"][0]["train_loss"]
+    assert record["history"][-1]["eval_metric"] > 80
+    model = camera.load(tmp_path / "out")
+    assert record["params"] == sum(p.numel() for p in model.parameters())
+    assert model.description.labels == ("blue", "green", "red")
+    dark_green = np.full((1, 16, 16, 3), 128, np.uint8)
+    dark_green[..., 1] = 32
+    assert int(model(torch.from_numpy(dark_green)).argmax()) == 1
+    steps = [(done, total) for done, total, text in texts if text.startswith("epoch")]
+    assert steps == [(i, 72) for i in range(1, 73)]  # 48 images in batches of 8, 12 times
+
+
+def test_the_average_is_another_model_and_keeps_the_last_weights_out(recipe, splits, tmp_path):
+    plain = train(recipe(), splits(), tmp_path / "plain")
+    slow = train(recipe(ema_decay=0.999), splits(), tmp_path / "slow")
+    quick = train(recipe(ema_decay=0.001), splits(), tmp_path / "quick")
+    assert plain != slow
+    weights = {name: camera.load(tmp_path / name / "out").network.head.weight for name in ("plain", "slow", "quick")}
+    apart = {name: float((weights[name] - weights["plain"]).detach().abs().max()) for name in ("slow", "quick")}
+    assert apart["quick"] < 0.01 * apart["slow"]  # an average with hardly any memory is the last step's weights
+    assert quick != slow
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"warmup": 0.0},
+        {"warmup": 1.0},
+        {"epochs": 1, "batch_size": 64},  # a single step
+        {"epochs": 2, "batch_size": 64, "warmup": 1.0},
+        {"epochs": 1, "batch_size": 1},
+    ],
+)
+def test_schedules_at_their_edges(settings, recipe, splits, tmp_path):
+    train(recipe(**settings), splits(3, 1), tmp_path)
+
+
+@pytest.mark.parametrize(("train_n", "eval_n"), [(0, 6), (1, 6), (20, 0)])
+def test_too_little_data(train_n, eval_n, recipe, splits, tmp_path):
+    with pytest.raises(DataError, match=rf"toy has {train_n} training and {eval_n} evaluation images; at least 2 and"):
+        train(recipe(), splits(train_n, eval_n), tmp_path)
+
+
+def test_an_image_that_cannot_be_read_is_named_without_a_traceback(recipe, splits, tmp_path):
+    with pytest.raises(DataError) as caught:
+        train(recipe(), splits(broken=3), tmp_path)
+    assert str(caught.value) == "The image 3 is broken."
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_lost_weights(optimizer, recipe, splits, tmp_path):
+    with pytest.raises(ModelError, match=r"loss became \S+ in epoch \d.*lower the learning rate"):
+        train(recipe(optimizer=optimizer, learning_rate=1e30), splits(), tmp_path)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_weights_lost_in_the_very_last_step(recipe, splits, tmp_path, monkeypatch):
+    def spoil(training):
+        training.model.network.head.weight.data[0, 0] = float("nan")
+
+    monkeypatch.setattr(run.Training, "on_train_end", spoil)
+    with pytest.raises(ModelError, match=r"in the training run are not finite: 'network\.head\.weight' holds NaN"):
+        train(recipe(), splits(), tmp_path)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_ctrl_c(recipe, splits, tmp_path):
+    def progress(done, total, text):
+        if text.startswith("epoch 2/"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), splits(), tmp_path, progress)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert train(recipe(), splits(), tmp_path) == train(recipe(), splits(), tmp_path / "unbroken")
+
+
+def test_it_can_run_beside_the_main_thread(recipe, splits, tmp_path):
+    made = []
+    thread = threading.Thread(target=lambda: made.append(train(recipe(epochs=1), splits(), tmp_path)))
+    thread.start()
+    thread.join(120)
+    assert made
+
+
+def test_pixel_statistics_by_hand():
+    frames = np.zeros((2, 1, 2, 3), np.uint8)
+    frames[0, ..., 0] = 10  # blue: 10, 10, 20, 40 -> mean 20, variance (100 + 100 + 0 + 400) / 4 = 150
+    frames[1, 0, :, 0] = (20, 40)
+    frames[..., 2] = 255
+    mean, std = run._pixel_statistics(frames, seed=0)
+    assert mean == (20.0, 0.0, 255.0)
+    assert std == (12.247, 1.0, 1.0)  # a constant channel divides by one, not by zero
