@@ -1,4 +1,4 @@
-"""INT8 against what a user gets from OpenVINO without us: one line, no settings, no calibration (BF16 where there is one).
+"""INT8 against what OpenVINO gives without us: one line, no settings, no calibration (BF16 where there is one).
 
     EDGEATTN_DATA=DIR python benchmarks/int8_against_default.py cifar10 sign_digits
 

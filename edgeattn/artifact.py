@@ -102,6 +102,11 @@ class Artifact:
         return json.loads((self.path / name).read_text())
 
 
+def artifact_key(stage: Stage, variant: str, inputs: Mapping[str, Any]) -> str:
+    """The name of the artifact that is made from `inputs`: 32 hexadecimal digits."""
+    return sha256_json({"stage": stage.value, "variant": variant, "inputs": dict(inputs)})[:32]
+
+
 class Store:
     """Finds finished artifacts and builds missing ones, atomically and locked against other processes."""
 
@@ -115,9 +120,9 @@ class Store:
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             intact = manifest["schema"] == SCHEMA and _hash_files(path) == manifest["files"]
-        except (OSError, ValueError, KeyError):
+            return _artifact(path, manifest, cached=True) if intact else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return _artifact(path, manifest, cached=True) if intact else None
 
     def build(
         self,
@@ -137,7 +142,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         described = {"stage": stage.value, "variant": variant, "inputs": dict(inputs)}
-        key = sha256_json(described)[:32]
+        key = artifact_key(stage, variant, inputs)
         if not force and (found := self.find(stage, key)):
             return found
         with storage_errors(self.root):

@@ -6,14 +6,16 @@ Commands parse, call and print; nothing else in the package prints. Exit codes a
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
+from pathlib import Path
 from typing import cast
 
 import click
 
 from edgeattn import __version__
-from edgeattn.errors import EdgeattnError
+from edgeattn.errors import EdgeattnError, StorageError
 
 _SHARED = {"console", "options", "stages", "summary"}
 
@@ -47,7 +49,7 @@ def group() -> None:
 def main() -> None:
     """Run a command; every failure we know ends in one sentence on standard error and its exit code."""
     try:
-        code = group.main(standalone_mode=False)
+        code = group.main(prog_name="edgeattn", standalone_mode=False)
     except click.exceptions.Abort:
         _say("interrupted; run the same command again to resume")
         code = 130
@@ -60,10 +62,13 @@ def main() -> None:
     except EdgeattnError as error:
         _say(f"error: {error}")
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`| head`); that is no failure of ours.
-        sys.stderr.close()
-        code = 0
+    except SystemExit as end:
+        # click and rich end with 1 when the reader of our output has seen enough (`| head`): that is no verdict.
+        code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
+    except OSError as error:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what is left in the buffer would fail again at exit
+        _say(f"error: {error.filename or 'the output'} cannot be read or written ({error.strerror}).")
+        code = StorageError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from edgeattn.artifact import Stage, Store
 from edgeattn.cli import summary
 from edgeattn.cli.console import RunConsole
 from edgeattn.cli.options import data_root, echo_json, run_options
-from edgeattn.errors import storage_errors
-from edgeattn.recipe import Recipe, load_recipe, load_target, parse_settings
+from edgeattn.errors import StorageError
+from edgeattn.recipe import load_recipe, load_target
 
 
 def stage_command(stage: Stage, name: str, description: str) -> click.Command:
@@ -45,16 +46,12 @@ def run_until(
 ) -> int:
     """Validate everything first, run, write the report, print the closing summary; returns the exit code."""
     from edgeattn import pipeline, report
-    from edgeattn.bundle.signature import identity
     from edgeattn.pipeline.stages import Context
+    from edgeattn.pipeline.validate import validate
 
     chosen = load_recipe(recipe, overrides, seed)
     device = load_target(target)
-    check_parts(chosen)
     folder = out or Path("reports") / f"{chosen.name}-{device.name}" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
-    if sign_key is not None:
-        identity(sign_key)  # a key that cannot sign must not be found out after the training
-    check_writable(store, folder)
     with RunConsole(quiet=quiet or as_json, verbose=verbose) as console:
         context = Context(
             recipe=chosen,
@@ -65,41 +62,31 @@ def run_until(
             force=force,
             sign_key=sign_key,
         )
+        validate(context, stage)
+        check_writable(store, folder)
         result = pipeline.run(context, console.row, until=stage)
     result["command"] = _command_line(recipe, target, overrides, seed, stage)
     bundle = _copy_bundle(result, folder)
     report.render(result, folder)
     if as_json:
         echo_json(result)
-    elif not quiet:
+    else:
         summary.show(result, folder, bundle)
     return 0 if result["verdict"]["passed"] else 1
-
-
-def check_parts(recipe: Recipe) -> None:
-    """Names and fields that only a model, a task or a data format knows, before anything runs. Raises RecipeError."""
-    import importlib.util
-
-    from edgeattn import data, tasks
-
-    task = tasks.find(recipe.task)
-    if importlib.util.find_spec("torch") is None:
-        from edgeattn.errors import MissingLibrary
-
-        raise MissingLibrary('PyTorch is not installed; install it with: pip install "edgeattn[train]".')
-    format_module = data.find(recipe.data.format)
-    parse_settings(format_module.Settings, recipe.data.settings, f"recipe {recipe.name}, data")
-    del task
 
 
 def check_writable(*folders: Path) -> None:
     """Raise StorageError now rather than after a long training."""
     for folder in folders:
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".write-probe"
-            probe.write_bytes(b"")
-            probe.unlink()
+        try:
+            # Probed without making it: bad input found later must leave nothing behind.
+            existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            raise StorageError(
+                f"{folder} cannot be written ({error.strerror}); choose a writable folder with --store or --out."
+            ) from error
 
 
 def _copy_bundle(result: dict[str, Any], folder: Path) -> Path | None:

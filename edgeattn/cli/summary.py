@@ -33,10 +33,10 @@ def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
     console.print(table)
     for row in report["rows"]:
         if row["reason"]:
-            console.print(f"{row['stage']}/{row['variant']}: {escape(row['reason'])}", style="yellow")
+            console.print(f"{row['stage']}/{row['variant']}: {escape(row['reason'])}", style="yellow", soft_wrap=False)
     verdict = report["verdict"]
     word = "[bold green]PASSED[/]" if verdict["passed"] else "[bold red]NOT PASSED[/]"
-    console.print(f"\n{word}  {escape(' '.join(verdict['reasons']))}")
+    console.print(f"\n{word}  {escape(' '.join(verdict['reasons']))}", soft_wrap=False)
     if bundle:
         console.print(f"bundle  {escape(str(bundle))}")
     console.print(f"report  {escape(str(folder / 'report.html'))}   ({report['wall_seconds']:.1f} s)")

@@ -107,8 +107,8 @@ def _quantize(state: Run, graph: Artifact, wanted: list[Precision]) -> dict[Prec
                 lambda p=precision: stages.quantize(context, graph, p),  # type: ignore[misc]
             )
             made[precision] = _artifact(row)
-            setting = made[precision].json("quantization.json")["setting"]
-            rows.append(replace(row, notes=(f"quantized with {setting}",)))
+            kept = len(made[precision].json("quantization.json")["float_nodes"])
+            rows.append(replace(row, notes=(f"{kept} nodes kept in FP32 by the attention-safe policy",)))
     _checked(state, rows)
     return made
 

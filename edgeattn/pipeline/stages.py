@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn import data, host
-from edgeattn.artifact import Artifact, Precision, Stage, Store, write_atomic
+from edgeattn.artifact import Artifact, Precision, Stage, Store, artifact_key, write_atomic
 from edgeattn.data.base import Dataset, Splits, assert_disjoint, dataset_hashes, set_hash
 from edgeattn.imaging import Frame, Preprocess
 from edgeattn.progress import Progress
@@ -99,14 +99,23 @@ def data_record(context: Context) -> Artifact:
 
 def train(context: Context) -> Artifact:
     """The trained network: `weights.safetensors`, `model.json`, `training.json`."""
-    recipe = context.recipe
 
     def make(work: Path, out: Path) -> None:
         from edgeattn.train.run import train as run
 
-        run(recipe, context.splits, work, out, context.progress)
+        run(context.recipe, context.splits, work, out, context.progress)
 
-    inputs = {
+    return context.build(Stage.TRAIN, "fp32", _train_inputs(context), make)
+
+
+def trained(context: Context) -> Artifact | None:
+    """The trained network if the store holds it."""
+    return context.store.find(Stage.TRAIN, artifact_key(Stage.TRAIN, "fp32", _train_inputs(context)))
+
+
+def _train_inputs(context: Context) -> dict[str, Any]:
+    recipe = context.recipe
+    return {
         "data": context.splits.fingerprint,
         "model": {"name": recipe.model.name, **recipe.model.settings},
         "input": recipe.input.model_dump(),
@@ -116,7 +125,6 @@ def train(context: Context) -> Artifact:
         "code": code_version("edgeattn.train.run", f"edgeattn.models.{recipe.model.name}", _format(context)),
         "libraries": library_versions("torch", "lightning", "kornia", "numpy", "opencv-python-headless"),
     }
-    return context.build(Stage.TRAIN, "fp32", inputs, make)
 
 
 def export(context: Context, trained: Artifact) -> Artifact:

@@ -29,9 +29,9 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             writer.available[(value.name, TensorProto.FLOAT)] = value.name
     for node in graph.node:
         writer.add(node)
-    outputs = {value.name for value in graph.output}
-    for name in outputs & floats:
-        writer.finish(name)
+    for value in graph.output:  # in their order: equal models must give equal files
+        if value.name in floats:
+            writer.finish(value.name)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edgeattn import backends
 from edgeattn.backends.openvino import silence_telemetry
-from edgeattn.errors import ModelError
+from edgeattn.errors import ModelError, RecipeError
 from edgeattn.imaging import Frame
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.progress import Progress
@@ -59,12 +59,20 @@ class Trial:
     sqnr_db: float
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raise RecipeError unless there is at least one name and each is that of a candidate."""
+    known = [candidate.name for candidate in CANDIDATES]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        got = f"got '{unknown[0]}'" if unknown else "the list is empty"
+        raise RecipeError(f"quantize.candidates takes names of INT8 settings, {got}; known: {', '.join(known)}.")
+
+
 def candidates(names: Sequence[str] | None, graph: onnx.GraphProto) -> list[Candidate]:
-    """Those of `names` (all when None) that make sense for `graph`. Raises ModelError on an unknown name."""
-    known = {candidate.name: candidate for candidate in CANDIDATES}
-    if unknown := [name for name in names or () if name not in known]:
-        raise ModelError(f"There is no INT8 setting '{unknown[0]}'; known settings: {', '.join(known)}.")
-    chosen = [known[name] for name in names] if names else list(CANDIDATES)
+    """Those of `names` (all when None) that make sense for `graph`. Raises RecipeError on an unknown name."""
+    if names is not None:
+        check_names(names)
+    chosen = [candidate for candidate in CANDIDATES if names is None or candidate.name in names]
     return [candidate for candidate in chosen if candidate.applies(graph)]
 
 
@@ -85,7 +93,7 @@ def search(
         progress(index, len(tried), f"INT8 setting {candidate.name}")
         quantized = quantize(model, calibrate, candidate, spare_bit=spare_bit)
         quality = sqnr_db(reference, _outputs(quantized, judge))
-        trials.append(Trial(candidate.name, round(quality, 2)))
+        trials.append(Trial(candidate.name, quality))
         if best is None or quality > best[0]:
             best = (quality, quantized)
     if best is None:
@@ -162,9 +170,10 @@ def _quiet() -> Iterator[None]:
 
 def describe(trials: Sequence[Trial], chosen: str, kept: dict[str, str], samples: int) -> dict[str, Any]:
     """What `quantization.json` says."""
+    search = [{"setting": t.setting, "sqnr_db": round(t.sqnr_db, 2), "chosen": t.setting == chosen} for t in trials]
     return {
         "setting": chosen,
         "calibration_samples": samples,
-        "search": [{"setting": t.setting, "sqnr_db": t.sqnr_db, "chosen": t.setting == chosen} for t in trials],
+        "search": search,
         "float_nodes": kept,
     }

@@ -3,7 +3,7 @@
 Weight products carry nearly all arithmetic and tolerate INT8; what decides *where to look* (scores, softmax, gates)
 and what carries the signal past a block (residual adds, normalisation) does not. Published: INT8 with residual adds
 quantized drops ViT-B/16 to 0.03-4.99 % top-1, weight products alone keep 84.51 of 85.22 % (onnxsim, scripts/nvidia).
-Measured here: on SE-ResNet-20 leaving gates and residual adds in float is worth 5 dB and costs no time
+Measured here: on SE-ResNet-20 leaving gates, their pooling and residual adds in float is worth 5 dB and costs no time
 (docs/decisions.md).
 """
 
@@ -28,6 +28,8 @@ def float_nodes(graph: onnx.GraphProto) -> dict[str, str]:
             reasons[node.name] = f"{node.op_type} decides where to look"
         elif node.op_type in NORMALISATIONS:
             reasons[node.name] = "normalisation rescales every later layer"
+        elif node.op_type in REDUCTIONS:
+            reasons[node.name] = "sum over many values: quantizing its input also requantizes the branch it looks at"
         elif node.op_type == "MatMul" and len(activations) == 2:
             reasons[node.name] = "attention score or value product: both sides are activations"
         elif node.op_type == "Add" and len(activations) == 2:

@@ -6,21 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edgeattn.report import sentences, wording
-from edgeattn.report.facts import Report, Row, dig, not_worth_it
+from edgeattn.report import sentences, timing, wording
+from edgeattn.report.facts import Report, Row, dig, not_worth_it, reference_name
 
 # What a status looks like beside its word: it is never told by colour alone.
 MARKS = {"ok": "✓", "cached": "✓", "deferred": "…", "unsupported": "–", "failed": "✕"}
 
 
-def stage_row(row: Row) -> dict[str, Any]:
+def stage_row(report: Report, row: Row) -> dict[str, Any]:
     """The cells of one line of the stage table: each a figure and, below it, its interval."""
+    reference = f"{row['stage']}/{row['variant']}" == reference_name(report)
     digits = wording.digits_of(sentences.unit_of(row))
     drift, latency = row["drift"] or {}, row["latency"] or {}
-    notes = [row["reason"], *row["notes"]]
-    notes += ["Throttled while it was timed."] if latency.get("throttled") else []
-    notes += ["Latency includes more than the engine."] if latency.get("engine_only") is False else []
-    notes += ["Not worth it: no faster than its float parent."] if not_worth_it(row) else []
     return {
         "backend": row["backend"] or wording.NOTHING,
         "hash": (dig(row, "artifact", "sha256") or "")[:8],
@@ -31,7 +28,9 @@ def stage_row(row: Row) -> dict[str, Any]:
             wording.fixed(dig(row, "metric", "value"), digits),
             wording.interval(dig(row, "metric", "ci95"), digits),
         ),
-        "delta": (
+        "delta": ("reference", "")
+        if reference
+        else (
             wording.signed(drift.get("metric_delta"), digits),
             wording.interval(drift.get("ci95"), digits, sign=True),
         ),
@@ -39,13 +38,38 @@ def stage_row(row: Row) -> dict[str, Any]:
         "sqnr": (sqnr(row, ""), ""),
         "p50": wording.ms(latency.get("p50_ms")),
         "p99": wording.ms(latency.get("p99_ms")),
-        "ratio": (wording.ratio(latency.get("ratio_to_reference")), wording.ratios(latency.get("ratio_ci95"))),
+        "ratio": (
+            wording.ratio(latency.get("ratio_to_reference")),
+            "" if reference else wording.ratios(latency.get("ratio_ci95")),
+        ),
         "size": wording.size(dig(row, "artifact", "size_bytes")),
         "memory": wording.with_unit(wording.fixed(dig(row, "memory", "peak_rss_mb"), 0), "MB"),
         "energy": wording.with_unit(wording.fixed(dig(row, "energy", "mj_per_frame"), 2), "mJ"),
         "executed": executed(row),
-        "notes": [note for note in notes if note],
+        "notes": notes(report, row),
     }
+
+
+def notes(report: Report, row: Row) -> list[str]:
+    """What is to be said of a row beside its figures, each note a sentence."""
+    found = [wording.sentence(note) for note in (row["reason"], *row["notes"]) if note]
+    if (setting := sentences.setting(report, row)) is not None:
+        # The pipeline may have named the setting already; then the search's figures join that note.
+        found = [note for note in found if note != wording.sentence(f"quantized with {setting}")]
+        found.insert(0, f"Quantized with {setting}, {_searched(report)}.")
+    found += ["Throttled while it was timed."] if dig(row, "latency", "throttled") else []
+    found += ["Not worth it: no faster than its float parent."] if not_worth_it(row) else []
+    whole = timing.whole_call(row)
+    return [*found, whole] if whole else found
+
+
+def _searched(report: Report) -> str:
+    chosen = next(entry for entry in report["search"] if entry.get("chosen"))
+    text = f"chosen from {wording.plural(len(report['search']), 'setting')}"
+    value = dig(chosen, "sqnr_db")
+    if value is None:
+        return text
+    return f"{text} ({wording.with_unit(wording.fixed(value, 1), 'dB')} on the calibration images)"
 
 
 def executed(row: Row) -> list[dict[str, Any]]:
@@ -83,6 +107,7 @@ def every_figure(row: Row) -> dict[str, str]:
         "calls": text(wording.count, "latency", "n"),
         "threads": text(wording.count, "latency", "threads"),
         "batch": text(wording.count, "latency", "batch"),
+        "engine only": text(lambda v: "yes" if v else "no", "latency", "engine_only"),
         "min ms": text(wording.ms, "latency", "min_ms"),
         "mean ms": text(wording.ms, "latency", "mean_ms"),
         "p90 ms": text(wording.ms, "latency", "p90_ms"),

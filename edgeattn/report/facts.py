@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,9 +84,20 @@ def higher_is_better(row: Row | None) -> bool:
     return True if better is None else bool(better)
 
 
+def float_parent(row: Row) -> Mapping[str, Any] | None:
+    """The latency against the engine's float parent; None for what is no engine or has another kind of parent.
+
+    A quantize row's stand-in runtime judges accuracy, not speed, and a bundle's parent is the engine inside it.
+    """
+    parent: Mapping[str, Any] | None = dig(row, "latency", "parent")
+    if dig(row, "stage") != "compile" or parent is None or not re.match(r"(fp|bf)\d", str(parent["variant"])):
+        return None
+    return parent
+
+
 def not_worth_it(row: Row) -> bool:
-    """True when the row's latency interval against its float parent does not lie below 1."""
-    interval = dig(row, "latency", "parent", "ratio_ci95")
+    """True when the engine's latency interval against its float parent does not lie below 1."""
+    interval = dig(float_parent(row), "ratio_ci95")
     return interval is not None and interval[1] >= 1.0
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeattn.report import cells, plots, sections, sentences, wording
+from edgeattn.report import cells, plots, sections, sentences, timing, verdict, wording
 from edgeattn.report.facts import (
     Report,
     Row,
     dig,
+    float_parent,
     higher_is_better,
     labels,
     limits,
@@ -53,27 +54,38 @@ def view(report: Report) -> dict[str, Any]:
     budget = [_limit(limit, unit) for limit in held]
     return {
         "report": report,
-        "pill": pill(report, chosen),
+        "pill": verdict.pill(report, chosen),
+        "created": wording.moment(report["created"]),
         "headline": sentences.headline(report),
-        "why": dig(report, "selected", "why"),
+        "why": verdict.why(report),
+        "reasons": verdict.reasons(report),
         "cards": cards(chosen, reference, {line["key"]: line for line in budget}),
         "budget": budget,
         "budget_sentence": sentences.budget(held),
-        "way": {"sentence": sentences.stages(path(report)), "steps": [_step(row, chosen) for row in path(report)]},
+        "way": {
+            "sentence": sentences.stages(path(report)),
+            "steps": [_step(report, row, chosen) for row in path(report)],
+        },
         "reference": reference_name(report),
         "speeds": _speeds(chosen, sentences.worth(report)),
         "table_sentence": sentences.table(rows),
         "metric": _metric_head(chosen or reference),
         "has_energy": any(row["energy"] for row in rows),
         "rows": [
-            {**cells.stage_row(row), "name": name, "chosen": row is chosen, "front": len(points) > 1 and name in front}
+            {
+                **cells.stage_row(report, row),
+                "name": name,
+                "chosen": row is chosen,
+                "front": len(points) > 1 and name in front,
+            }
             for name, row in zip(names, rows, strict=True)
         ],
         "figures": [{"name": name, "cells": cells.every_figure(row)} for name, row in zip(names, rows, strict=True)],
         "figure_heads": list(cells.every_figure({})),
         "trade_sentence": sentences.trade(front, len(points)),
-        "accuracy_sentence": sentences.accuracy(chosen, dig(report, "budget", "metric_drop_max")) if chosen else "",
-        "protocols": list(dict.fromkeys(p for row in rows if (p := dig(row, "latency", "protocol")))),
+        "accuracy_sentence": _accuracy(report, chosen),
+        "timing": timing.caption(report),
+        "protocols": timing.lines(report),
         "examples_sentence": sentences.examples(report),
         "examples": [sections.example(entry) for entry in report.get("examples") or []],
         "per_class": sections.per_class(report),
@@ -88,15 +100,6 @@ def view(report: Report) -> dict[str, Any]:
         "command": sentences.command(report),
         "nothing": wording.NOTHING,
     }
-
-
-def pill(report: Report, row: Row | None) -> tuple[str, str, str]:
-    """The verdict in two words: tone, mark, text."""
-    if not report["verdict"]["passed"]:
-        return "no", "✕", "Not shippable"
-    if row is None or sentences.unmeasured(row):
-        return "wait", "…", "Passed so far"
-    return "yes", "✓", "Shippable"
 
 
 def cards(row: Row | None, reference: Row | None, budget: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -121,7 +124,7 @@ def cards(row: Row | None, reference: Row | None, budget: Mapping[str, Any]) -> 
     )
     if row["emulated"]:
         made[-1]["lines"].append("emulated, not the device")
-    parent = latency.get("parent")
+    parent = float_parent(row)
     if parent:
         other = wording.precision(str(parent["variant"]))
         made.append(
@@ -147,6 +150,13 @@ def cards(row: Row | None, reference: Row | None, budget: Mapping[str, Any]) -> 
     )
     made.append(_card("Size", wording.size(size), [share], budget.get("size_mb_max")))
     return made
+
+
+def _accuracy(report: Report, row: Row | None) -> str:
+    if row is None:
+        return ""
+    # The pill has said that the interval reaches past the limit.
+    return sentences.accuracy(row, None if verdict.uncertain(report, row) else report["budget"].get("metric_drop_max"))
 
 
 def _speeds(row: Row | None, worth: list[str]) -> list[str]:
@@ -184,23 +194,33 @@ def _limit(limit: Any, unit: str) -> dict[str, str]:
         "bound": bound,
         "value": value,
         "state": sentences.limit_state(limit),
+        "brief": sentences.limit_state(limit, brief=True),
         "tone": STATES[limit.passed],
         "mark": STATE_MARKS[limit.passed],
     }
 
 
-def _step(row: Row, chosen: Row | None) -> dict[str, Any]:
+def _step(report: Report, row: Row, chosen: Row | None) -> dict[str, Any]:
     unit = sentences.unit_of(row)
     digits = wording.digits_of(unit)
     drift = row["drift"] or {}
     metric = wording.with_unit(wording.fixed(dig(row, "metric", "value"), digits), unit)
     interval = wording.interval(drift.get("ci95"), digits, sign=True)
+    name = f"{row['stage']}/{row['variant']}"
+    lines = [
+        wording.delta(drift.get("metric_delta"), unit),
+        f"{wording.CI} {interval}" if interval else "",
+        f"SQNR {cells.sqnr(row)}",
+        sentences.setting(report, row) or "",
+    ]
+    if name == reference_name(report):
+        lines = ["reference"]
+    elif not drift:
+        lines = ["not compared"]
     return {
-        "name": f"{row['stage']}/{row['variant']}",
+        "name": name,
         "metric": metric,
-        "delta": wording.delta(drift.get("metric_delta"), unit),
-        "interval": f"{wording.CI} {interval}" if interval else "",
-        "sqnr": cells.sqnr(row),
+        "lines": [line for line in lines if line],
         "chosen": row is chosen,
         "status": row["status"],
         "mark": cells.MARKS[row["status"]],

@@ -37,7 +37,7 @@ def _row_cases(report: Report) -> list[ET.Element]:
     cases = []
     for label, row in zip(labels(report["rows"]), report["rows"], strict=True):
         case = _case(label, row["seconds"] or 0.0)
-        reason = row["reason"] or row["status"]
+        reason = wording.prose(row["reason"] or row["status"])
         if row["status"] == "failed":
             _result(case, "failure", reason)
         elif row["status"] not in DONE:
@@ -52,7 +52,7 @@ def _figures(row: Row) -> str:
     texts = [sentences.accuracy(row, None)]
     if row["latency"]:
         texts.append(f"p50 {wording.ms(row['latency']['p50_ms'])} ms, p99 {wording.ms(row['latency']['p99_ms'])} ms")
-    return "\n".join([*texts, *row["notes"]])
+    return "\n".join([*texts, *(wording.sentence(note) for note in row["notes"])])
 
 
 def _limit_cases(report: Report) -> list[ET.Element]:
@@ -74,7 +74,7 @@ def _limit_cases(report: Report) -> list[ET.Element]:
 def _verdict_case(report: Report) -> ET.Element:
     case = _case("verdict")
     if not report["verdict"]["passed"]:
-        _result(case, "failure", " ".join(report["verdict"]["reasons"]) or sentences.headline(report))
+        _result(case, "failure", wording.prose(" ".join(report["verdict"]["reasons"])) or sentences.headline(report))
     return case
 
 

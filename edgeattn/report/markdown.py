@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-from edgeattn.report import sentences, wording
-from edgeattn.report.cells import every_figure, executed, host, stage_row
+from edgeattn.report import sentences, timing, verdict, wording
+from edgeattn.report.cells import every_figure, executed, host, notes, stage_row
 from edgeattn.report.facts import Report, dig, labels, limits, path, selected_row
 
 
@@ -19,22 +19,24 @@ def comment(report: Report) -> str:
     says = [sentences.accuracy(row, drop_max)] if row else []
     if row and row["latency"]:
         says.append(sentences.against_reference(row))
-    says += [*sentences.worth(report), sentences.stages(path(report)), *report["verdict"]["reasons"]]
-    if why := dig(report, "selected", "why"):
-        says.append(why)
+    says += [*verdict.worth_unsaid(report), sentences.stages(path(report)), *verdict.reasons(report)]
     parts = [
         f"## {mark} {_escaped(sentences.headline(report))}",
-        _escaped(f"{report['recipe']} on {report['target']}, {report['created']}"),
-        "\n".join(f"- {_escaped(_stopped(text))}" for text in dict.fromkeys(says)),
+        _escaped(f"{report['recipe']} on {report['target']}, {wording.moment(report['created'])}"),
+        _escaped(wording.stopped(why)) if (why := verdict.why(report)) else "",
+        "\n".join(f"- {_escaped(wording.stopped(text))}" for text in dict.fromkeys(says)),
     ]
-    held = [(*sentences.limit_texts(limit, unit), sentences.limit_state(limit)) for limit in limits(report, row)]
+    # The first sentence above has said what an interval past the limit means.
+    held = [
+        [*sentences.limit_texts(limit, unit), sentences.limit_state(limit, brief=True)] for limit in limits(report, row)
+    ]
     if held:
-        parts.append(_table(("budget", "limit", "measured", ""), [list(line) for line in held]))
-    parts.append(_rows(report))
+        parts.append(_table(("budget", "limit", "measured", "result"), held))
+    parts += [_rows(report), _notes(report), _escaped(timing.caption(report))]
     facts = [list(pair) for pair in host(report)]
     parts.append(f"<details><summary>Host and data</summary>\n\n{_table(('', ''), facts)}\n\n</details>")
     parts.append(f"Again: {_code(sentences.command(report))}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _rows(report: Report) -> str:
@@ -43,30 +45,32 @@ def _rows(report: Report) -> str:
     name = str(dig(chosen, "metric", "name") or "metric")
     heads = (
         "row", "backend", "status", f"{name}{f', {head}' if head else ''} (95 %)", "n", "change (95 %)", "p", "SQNR dB",
-        "p50 ms", "p99 ms", "time ÷ reference (95 %)", "size", "peak memory", "executed", "notes",
+        "p50 ms", "p99 ms", "time ÷ reference (95 %)", "size", "peak memory", "executed",
     )  # fmt: skip
     lines = []
     for label, row in zip(labels(report["rows"]), report["rows"], strict=True):
-        cells = stage_row(row)
-        marks = ("**selected** " if row is chosen else "") + ("emulated" if row["emulated"] else "")
+        cells = stage_row(report, row)
+        status = f"{cells['mark']} {cells['status']}" + (", emulated" if row["emulated"] else "")
+        status += ", selected" if row is chosen else ""
         lines.append(
             [
-                label, cells["backend"], f"{cells['mark']} {cells['status']}", _pair(cells["metric"]),
+                label, cells["backend"], status, _pair(cells["metric"]),
                 every_figure(row)["n"], _pair(cells["delta"]), cells["p"], cells["sqnr"][0], cells["p50"], cells["p99"],
                 _pair(cells["ratio"]), cells["size"], cells["memory"],
                 ", ".join(f"{part['name']} {part['text']}" for part in executed(row)) or wording.NOTHING,
-                " ".join([*([marks.strip()] if marks else []), *cells["notes"]]),
             ]
         )  # fmt: skip
-    return _table(heads, lines).replace("\\*\\*selected\\*\\*", "**selected**")
+    return _table(heads, lines)
+
+
+def _notes(report: Report) -> str:
+    """A line per row that has notes: beside the figures they would make the table too wide to read."""
+    pairs = ((label, notes(report, row)) for label, row in zip(labels(report["rows"]), report["rows"], strict=True))
+    return "\n".join(f"- {_escaped(label)}: {_escaped(' '.join(found))}" for label, found in pairs if found)
 
 
 def _pair(cell: tuple[str, str]) -> str:
     return f"{cell[0]} ({cell[1]})" if cell[1] else cell[0]
-
-
-def _stopped(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _table(heads: tuple[str, ...], lines: list[list[str]]) -> str:

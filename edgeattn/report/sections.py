@@ -48,7 +48,7 @@ def per_class(report: Report) -> dict[str, Any] | None:
             cells.append(
                 {
                     "value": wording.fixed(value, 1),
-                    "change": "" if change is None else wording.signed(change, 1),
+                    "change": "" if change is None or abs(change) < 0.05 else wording.signed(change, 1),
                     "shade": 0.0 if change is None else round(max(-1.0, min(1.0, change / 5)), 2),
                 }
             )

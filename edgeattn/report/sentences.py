@@ -16,6 +16,7 @@ from edgeattn.report.facts import (
     dig,
     drop,
     drop_interval,
+    float_parent,
     limits,
     not_worth_it,
     reference_name,
@@ -107,13 +108,15 @@ def limit_texts(limit: Limit, unit: str) -> tuple[str, str, str]:
     return name, bound + wording.with_unit(write(limit.limit), own), value
 
 
-def limit_state(limit: Limit) -> str:
-    """Kept, missed or not measured."""
+def limit_state(limit: Limit, *, brief: bool = False) -> str:
+    """Kept, missed or not measured; `brief` where a sentence nearby says what an interval past the limit means."""
     if limit.passed is None:
         return "not measured"
     if not limit.passed:
         return "missed"
-    return "kept, though its interval reaches past the limit" if limit.uncertain else "kept"
+    if not limit.uncertain:
+        return "kept"
+    return "kept by the estimate" if brief else "kept, though its interval reaches past the limit"
 
 
 def accuracy(row: Row, drop_max: float | None) -> str:
@@ -190,8 +193,8 @@ def speeds(bounds: Sequence[float]) -> str:
 
 
 def against_parent(row: Row) -> str | None:
-    """The row against its float parent, or None when it has none."""
-    parent = dig(row, "latency", "parent")
+    """The engine against its float parent, or None when it has none."""
+    parent = float_parent(row)
     if parent is None:
         return None
     name, other = wording.precision(row["variant"]), wording.precision(str(parent["variant"]))
@@ -201,8 +204,8 @@ def against_parent(row: Row) -> str | None:
 
 
 def worth(report: Report) -> list[str]:
-    """One sentence per compiled variant that has a float parent."""
-    found = (against_parent(row) for row in report["rows"] if row["stage"] == "compile")
+    """One sentence per engine that has a float parent."""
+    found = (against_parent(row) for row in report["rows"])
     return [text for text in found if text is not None]
 
 
@@ -248,6 +251,8 @@ def budget(held: Sequence[Limit]) -> str:
         return f"{len(missed)} of {total} missed: {wording.listed(missed)}"
     if unknown:
         return f"{len(held) - len(unknown)} of {total} kept; not measured: {wording.listed(unknown)}"
+    if len(held) == 2:
+        return "Both limits are kept"
     return f"All {total} are kept" if len(held) > 1 else "The one limit is kept"
 
 
@@ -314,6 +319,13 @@ def search(settings: Sequence[Mapping[str, Any]]) -> str:
         f"“{chosen[0]['setting']}” was chosen: {wording.fixed(chosen[0]['sqnr_db'], 1)} dB on the calibration images, "
         f"{wording.fixed(gain, 1)} dB above the weakest of {wording.plural(len(settings), 'setting')}"
     )
+
+
+def setting(report: Report, row: Row) -> str | None:
+    """The quantization setting that the search chose; None for rows other than the quantized INT8 model."""
+    if f"{row['stage']}/{row['variant']}" != "quantize/int8" or row["status"] not in DONE:
+        return None
+    return next((str(entry["setting"]) for entry in report.get("search") or [] if entry.get("chosen")), None)
 
 
 def training(report: Report) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 NOTHING = "–"
 NBSP = "\u00a0"  # keeps a figure and its unit on one line
@@ -123,6 +124,37 @@ def duration(seconds: float | None) -> str:
 def precision(variant: str) -> str:
     """A variant in prose: int8 -> INT8, int8-mixed -> INT8-mixed."""
     return re.sub(r"^(fp|bf|int)\d+", lambda match: match.group().upper(), variant)
+
+
+def prose(text: str) -> str:
+    """Precisions in running text as `precision` writes them; names of rows, files and settings stay as they are.
+
+    "int8 beats bf16, see compile/int8" -> "INT8 beats BF16, see compile/int8".
+    """
+    return re.sub(r"(?<![\w/+.-])(?:fp|bf|int)(?:4|8|16|32|64)(?![\w/+]|\.\w)", lambda m: m.group().upper(), text)
+
+
+def stopped(text: str) -> str:
+    """With a full stop, unless it ends in a mark already."""
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def sentence(text: str) -> str:
+    """A note as its own sentence: "kept in fp32" -> "Kept in FP32."; a first word that is a name keeps its case."""
+    text = prose(text.strip())
+    return stopped(re.sub(r"^[a-z](?=[a-z]*(?:[ ,;.:]|$))", lambda match: match.group().upper(), text))
+
+
+def moment(created: str) -> str:
+    """An ISO time to the minute: "2025-11-20T13:11:05Z" -> "2025-11-20 13:11 UTC"; any other text as it is."""
+    try:
+        # Python 3.10 does not read a Z.
+        when = datetime.fromisoformat(re.sub(r"Z$", "+00:00", created))
+    except ValueError:
+        return created
+    if when.tzinfo is None:
+        return f"{when:%Y-%m-%d %H:%M}"
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def plural(number: int, word: str, words: str | None = None) -> str:

@@ -56,9 +56,27 @@ def test_pareto(points, front):
 
 @pytest.mark.parametrize(("high", "expected"), [(0.99, False), (1.0, True), (1.2, True)])
 def test_not_worth_it_once_the_interval_reaches_one(high, expected):
-    assert facts.not_worth_it({"latency": {"parent": {"ratio_ci95": [0.9, high]}}}) is expected
-    assert facts.not_worth_it({"latency": {"parent": None}}) is False
-    assert facts.not_worth_it({"latency": None}) is False
+    parent = {"variant": "bf16", "ratio_ci95": [0.9, high]}
+    assert facts.not_worth_it({"stage": "compile", "latency": {"parent": parent}}) is expected
+    assert facts.not_worth_it({"stage": "compile", "latency": {"parent": None}}) is False
+    assert facts.not_worth_it({"stage": "compile", "latency": None}) is False
+
+
+@pytest.mark.parametrize(
+    ("stage", "variant", "is_one"),
+    [
+        ("compile", "bf16", True),
+        ("compile", "fp32", True),
+        ("compile", "int8", False),
+        ("quantize", "fp16", False),
+        ("bundle", "int8", False),
+        ("bundle", "bf16", False),
+    ],
+)
+def test_only_an_engine_has_a_float_parent(stage, variant, is_one):
+    row = {"stage": stage, "latency": {"parent": {"variant": variant, "ratio": 1.2, "ratio_ci95": [1.1, 1.3]}}}
+    assert (facts.float_parent(row) is not None) is is_one
+    assert facts.not_worth_it(row) is is_one
 
 
 def test_path_goes_from_fp32_to_what_ships():

@@ -70,7 +70,7 @@ def test_hostile_texts_stay_texts(pages):
 def test_light_and_dark_and_phone(pages):
     text = pages["passed"]
     assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
-    light, dark = (text.split("@media (prefers-color-scheme: dark)")[i] for i in (0, 1))
+    light, dark = (text.split("@media screen and (prefers-color-scheme: dark)")[i] for i in (0, 1))
     for name in ("page", "surface", "ink", "muted", "line", "accent", "float", "good", "warn", "bad"):
         assert f"--{name}:" in light and f"--{name}:" in dark.split("* {")[0]
     assert 'name="viewport"' in text
@@ -97,7 +97,8 @@ def test_page_says(pages, name, texts):
 
 
 def test_what_was_not_measured_is_a_dash_never_zero():
-    cells = stage_row(made.row("compile", "int8", None, None, None, status="deferred", reason="Waits."))
+    row = made.row("compile", "int8", None, None, None, status="deferred", reason="Waits.")
+    cells = stage_row(made.report(), row)
     single = [cells[k] for k in ("backend", "p", "p50", "p99", "size", "memory", "energy")]
     assert set(single) == {"–"}
     assert [cells[k] for k in ("metric", "delta", "sqnr", "ratio")] == [("–", "")] * 4
@@ -106,7 +107,23 @@ def test_what_was_not_measured_is_a_dash_never_zero():
 
 
 def test_real_zero_is_a_zero():
-    assert stage_row(made.find(made.report(), "export/fp32"))["delta"] == ("0.00", "0.00 to 0.00")
+    report = made.report()
+    assert stage_row(report, made.find(report, "export/fp32"))["delta"] == ("0.00", "0.00 to 0.00")
+
+
+def test_the_reference_is_called_one_and_has_no_interval_against_itself(pages):
+    report = made.report()
+    cells = stage_row(report, made.find(report, "train/fp32"))
+    assert cells["delta"] == ("reference", "") and cells["ratio"] == ("1.00", "")
+    steps = view(report)["way"]["steps"]
+    assert steps[0]["lines"] == ["reference"]
+    assert [line.replace(NBSP, " ") for line in steps[1]["lines"]] == [
+        "0.00 point",
+        "95 % 0.00 to 0.00",
+        "SQNR 123.4 dB",
+    ]
+    made.find(report, "export/fp32")["drift"] = None
+    assert view(report)["way"]["steps"][1]["lines"] == ["not compared"]
 
 
 def test_executed_is_a_share_of_the_multiply_adds():
@@ -116,10 +133,57 @@ def test_executed_is_a_share_of_the_multiply_adds():
     assert executed({"execution": None}) == executed({}) == []
 
 
-def test_warnings_are_notes():
-    row = made.find(made.report(), "compile/int8")
+def test_notes_are_sentences():
+    report = made.report()
+    row = made.find(report, "compile/int8")
+    row["notes"] = ["float parts run in bf16", "Kept as is!"]
     row["latency"] |= {"throttled": True, "engine_only": False}
-    assert stage_row(row)["notes"] == ["Throttled while it was timed.", "Latency includes more than the engine."]
+    assert stage_row(report, row)["notes"] == [
+        "Float parts run in BF16.",
+        "Kept as is!",
+        "Throttled while it was timed.",
+    ]
+
+
+def test_a_quantized_row_names_the_setting_the_search_chose():
+    report = made.report()
+    row = made.find(report, "quantize/int8")
+    row["notes"] = ["quantized with range MINMAX, no bias correction", "Classifier kept in float."]
+    assert [note.replace(NBSP, " ") for note in stage_row(report, row)["notes"]] == [
+        "Quantized with range MINMAX, no bias correction, chosen from 4 settings (35.9 dB on the calibration images).",
+        "Classifier kept in float.",
+    ]
+    assert "range MINMAX, no bias correction" in view(report)["way"]["steps"][2]["lines"]
+    report["search"] = None
+    assert stage_row(report, row)["notes"][0] == "Quantized with range MINMAX, no bias correction."
+
+
+def test_a_bundle_says_what_the_whole_call_costs_and_is_never_called_not_worth_it():
+    report = made.report()
+    row = made.find(report, "bundle/int8")
+    row["latency"] = made.latency(0.445, 0.155, {"variant": "int8", "ratio": 1.08, "ratio_ci95": [1.06, 1.11]})
+    quantized = made.find(report, "quantize/int8")
+    quantized["latency"] = made.latency(0.6, 0.2, {"variant": "fp16", "ratio": 1.2, "ratio_ci95": [1.1, 1.3]})
+    assert stage_row(report, row)["notes"][-1].replace(NBSP, " ") == (
+        "The whole call takes 1.08× the engine's time (95 % 1.06 to 1.11)."
+    )
+    assert "Not worth it" not in page(report)
+
+
+def test_the_bundle_does_not_compete_with_its_engine():
+    report = made.report()
+    made.find(report, "bundle/int8")["latency"] = made.latency(0.1, 0.05)
+    assert "compile/int8" in view(report)["trade_sentence"] and "bundle" not in view(report)["trade_sentence"]
+    assert [row["name"] for row in view(report)["rows"] if row["front"]] == ["compile/bf16", "compile/int8"]
+
+
+def test_an_interval_past_the_limit_is_said_by_the_pill_and_the_budget_table_alone():
+    report = made.report()
+    report["budget"] = {"metric_drop_max": 0.3}
+    shown = " ".join("".join(parsed(page(report)).text).split())
+    assert shown.count("though the interval of the accuracy reaches past its limit") == 1
+    assert shown.count("reaches past the") == 1
+    assert "at most 0.30 point, kept by the estimate" in shown
 
 
 def test_energy_column_only_where_energy_was_measured(pages):

@@ -13,12 +13,30 @@ def of(name):
 
 def test_verdict_first_then_the_facts():
     text = of("passed")
-    assert text.startswith("## ✅ INT8 is ready to ship\n\ndigit\\_scenes on cpu, 2025-11-20T13:11:05Z\n\n- INT8 keeps")
+    assert text.startswith("## ✅ INT8 is ready to ship\n\ndigit\\_scenes on cpu, 2025-11-20 13:11 UTC\n\nThe fastest")
     assert "- INT8 is 1.31× as fast as BF16 (95 % 1.27 to 1.35)." in text
-    assert "| compile/int8 | openvino | ✓ ok | 91.25 (90.04 to 92.38) | 2,000 | −0.10 (−0.45 to +0.25) | 0.65 |" in text
-    assert "INT8 99.3 %, BF16 0.7 % | **selected** |" in text
+    assert (
+        "| compile/int8 | openvino | ✓ ok, selected | 91.25 (90.04 to 92.38) | 2,000 | −0.10 (−0.45 to +0.25) | 0.65 |"
+        in text
+    )
+    assert "INT8 99.3 %, BF16 0.7 % |" in text
+    assert "- bundle/int8: Golden self-test passed.\n" in text
     assert "| accuracy lost | at most 0.50 point | 0.10 point | kept |" in text
     assert text.endswith("Again: `edgeattn deploy digit_scenes --target cpu --seed 7`\n")
+
+
+def test_what_was_weighed_is_said_once():
+    report = made.report()
+    why = ["bf16 is faster than fp32 (latency ratio 0.67).", "int8 is faster than bf16 (latency ratio 0.76)."]
+    report["selected"]["why"] = " ".join(why)
+    report["verdict"]["reasons"] = [*why, "The bundle is inside the budget", "The bundle is inside the budget."]
+    text = comment(report)
+    assert text.count("INT8 is faster than BF16 (latency ratio 0.76).") == text.count("BF16 is faster than FP32") == 1
+    assert "as fast as BF16" not in text and "as fast as train/fp32" in text
+    assert text.count("The bundle is inside the budget.") == 1
+    report["budget"]["metric_drop_max"] = 0.3
+    text = comment(report)
+    assert text.count("reaches past") == 1 and "| kept by the estimate |" in text
 
 
 def test_a_no_is_said_first():

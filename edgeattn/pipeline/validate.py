@@ -1,0 +1,48 @@
+"""Everything that can be found wrong before anything is changed: names, fields, data, libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from edgeattn import backends, data, models, tasks
+from edgeattn.artifact import Stage
+from edgeattn.errors import MissingLibrary, RecipeError
+from edgeattn.pipeline import stages
+from edgeattn.pipeline.stages import Context
+from edgeattn.recipe import parse_settings
+
+_NEEDED = ("torch", "lightning", "kornia", "safetensors", "onnx", "onnxscript", "onnxruntime", "nncf", "scipy")
+
+
+def validate(context: Context, until: Stage) -> None:
+    """Raises RecipeError, DataError, MissingLibrary or BundleError (a signing key that cannot sign)."""
+    recipe = context.recipe
+    tasks.find(recipe.task)
+    section = recipe.data
+    parse_settings(data.find(section.format).Settings, section.settings, f"recipe {recipe.name}, data")
+    if recipe.model.name not in models.names():
+        models.find(recipe.model.name)  # says which there are
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise MissingLibrary(f'{", ".join(missing)} cannot be found; install with: pip install "edgeattn[train]".')
+    if until in (Stage.COMPILE, Stage.BUNDLE):
+        backends.find_compiler(context.target.backend)
+    _ = context.signed_by  # a key that cannot sign must not be found out after the training
+    if recipe.quantize.candidates is not None:
+        from edgeattn.quantize import int8
+
+        int8.check_names(recipe.quantize.candidates)
+    _ = context.splits  # opens the data: a missing folder or an empty class is found here
+    # Importing a network costs torch's start; a model that was trained already has proven its settings.
+    if context.force or stages.trained(context) is None:
+        _check_model(context)
+
+
+def _check_model(context: Context) -> None:
+    recipe = context.recipe
+    module = models.find(recipe.model.name)
+    parse_settings(module.Settings, recipe.model.settings, f"recipe {recipe.name}, model {recipe.model.name}")
+    if recipe.task != module.TASK:
+        raise RecipeError(
+            f"recipe {recipe.name}: the model {recipe.model.name} is made for the task '{module.TASK}', got "
+            f"'{recipe.task}'; change task or model.name."
+        )

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgeattn import models
+from edgeattn.errors import RecipeError
+from edgeattn.recipe import parse_settings
+
+SMALL = {"attention_cnn": {"stages": (8, 8), "heads": 2, "blocks": 1}}
+
+
+def build(name, classes=3, **settings):
+    module = models.find(name)
+    return module.Network(parse_settings(module.Settings, settings or SMALL.get(name, {}), name), classes)
+
+
+def test_shared_parts_are_not_models():
+    assert {"se_resnet", "attention_cnn"} <= set(models.names())
+    assert not {"attention", "camera"} & set(models.names())
+    with pytest.raises(RecipeError, match=r"There is no model 'attention'; known models: .*se_resnet"):
+        models.find("attention")
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("batch", [1, 16])
+def test_every_network_trains(name, batch):
+    torch.manual_seed(0)
+    network = build(name)
+    module = models.find(name)
+    outputs = network(torch.randn(batch, 3, 16, 24))
+    values = outputs if isinstance(outputs, tuple) else (outputs,)
+    assert len(values) == len(module.OUTPUTS)
+    assert values[0].shape == (batch, 3)
+    network.loss(outputs, torch.arange(batch) % 3, 0.05).backward()
+    without = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
+    if batch > 1:  # with a single frame a small gate may be off altogether
+        assert all(n.endswith("attention.key.bias") for n in without)  # softmax ignores what all keys share
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_the_loss_by_hand(name):
+    network = build(name)
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]))
+    wrong_and_right = network.loss(logits, torch.tensor([1, 1]), 0.0)
+    assert float(wrong_and_right) == pytest.approx((1.3862944 + 0.6931472) / 2)  # -ln 0.25 and -ln 0.5
+    # Smoothing 0.3 moves 0.1 to each class: 0.8 * 0.6931472 + 0.2 * 1.3862944
+    assert float(network.loss(logits[1:], torch.tensor([1]), 0.3)) == pytest.approx(0.8317766)
+
+
+def conv(cin, cout, side, bias=False):
+    return cin * cout * side * side + (cout if bias else 0)
+
+
+def block(cin, cout, hidden, shortcut):
+    norms = 2 * 2 * cout
+    gate = conv(cout, hidden, 1, bias=True) + conv(hidden, cout, 1, bias=True)
+    return conv(cin, cout, 3) + conv(cout, cout, 3) + norms + gate + (conv(cin, cout, 1) + 2 * cout if shortcut else 0)
+
+
+def test_parameters_of_se_resnet_20():
+    want = conv(3, 16, 3) + 2 * 16  # stem
+    want += 3 * block(16, 16, 4, False)
+    want += block(16, 32, 4, True) + 2 * block(32, 32, 4, False)
+    want += block(32, 64, 8, True) + 2 * block(64, 64, 8, False)
+    want += 64 * 10 + 10
+    assert want == 277_082
+    assert sum(p.numel() for p in build("se_resnet", 10, depth=20, reduction=8).parameters()) == want
+
+
+@pytest.mark.parametrize(("depth", "convolutions"), [(20, 19), (32, 31), (44, 43), (56, 55), (18, 17)])
+def test_depth_counts_convolutions_and_the_classifier(depth, convolutions):
+    network = build("se_resnet", depth=depth)
+    layers = [m for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size != (1, 1)]
+    assert len(layers) == convolutions
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"), [({"depth": 20}, 8), ({"depth": 20, "stem_stride": 2}, 4), ({"depth": 18}, 1)]
+)
+def test_how_far_se_resnet_shrinks(settings, side):
+    network = build("se_resnet", **settings).eval()
+    assert network.blocks(network.stem(torch.zeros(1, 3, 32, 32))).shape[2:] == (side, side)
+
+
+def test_positions_reach_attention_cnn():
+    """Without them the read-out of a permuted map would be the same."""
+    torch.manual_seed(0)
+    network = build("attention_cnn").eval()
+    features = torch.randn(1, 8, 4, 4)
+    network.stages = torch.nn.Identity()
+    assert not torch.allclose(network(features), network(features.flip(3)), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "sentence"),
+    [
+        ("attention_cnn", {"heads": 5}, "must divide by 4 and by heads, got 96 channels and 5 heads."),
+        ("attention_cnn", {"stages": [8, 6], "heads": 1}, "must divide by 4 and by heads, got 6 channels and 1 heads."),
+        ("attention_cnn", {"stages": []}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
+        ("attention_cnn", {"heads": 0}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
+        ("attention_cnn", {"blocks": -1}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
+        ("se_resnet", {"depth": 19}, "input should be 18, 20, 32, 44 or 56, got 19."),
+        ("se_resnet", {"reduction": 0}, "reduction must be at least 1, got 0."),
+        (
+            "se_resnet",
+            {"dept": 20},
+            "unknown field 'dept'; did you mean 'depth'; known: depth, reduction, stem_stride.",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_built_are_refused_before_anything_runs(name, settings, sentence):
+    with pytest.raises(RecipeError) as caught:
+        build(name, **settings)
+    assert str(caught.value).startswith(f"{name}: ")
+    assert str(caught.value).endswith(sentence)

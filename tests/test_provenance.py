@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from edgeattn import provenance
+from edgeattn.provenance import code_version, git_revision, library_versions
+
+FILES = {
+    "top.py": (
+        '"""Says."""\n\nfrom edgeattn.room import low\n\n'
+        'def f(x):\n    """Adds."""\n    # why\n    return x + low.ONE\n'
+    ),
+    "room/__init__.py": '"""A room."""\n',
+    "room/low.py": "import os\n\nONE = 1\n",
+    "room/aside.py": "TWO = 2\n",
+    "late.py": "def g():\n    import edgeattn.room.aside\n    from edgeattn.errors import InputError\n    return 1\n",
+    "errors.py": "class InputError(Exception):\n    pass\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Writes a package in place of edgeattn; returns the hash of its module `top` after the given changes."""
+    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
+    (tmp_path / "room").mkdir()
+
+    def version(module="top", **changes):
+        provenance._tree.cache_clear()
+        provenance._module_hash.cache_clear()
+        for name, text in {**FILES, **{k.replace("__", "/") + ".py": v for k, v in changes.items()}}.items():
+            (tmp_path / name).write_text(text)
+        return code_version(f"edgeattn.{module}")
+
+    yield version
+    provenance._tree.cache_clear()
+    provenance._module_hash.cache_clear()
+
+
+def test_words_and_layout_do_not_count(package):
+    before = package()
+    top = FILES["top.py"]
+    for words in (
+        top.replace("# why", "# another reason"),
+        top.replace("Adds.", "Sums up."),
+        top.replace("Says.", "Tells."),
+        top.replace('    """Adds."""\n', ""),
+        top.replace('"""Says."""\n', ""),
+        top.replace("x + low.ONE", "(\n        x\n        + low.ONE\n    )"),
+        top + "\n\n",
+    ):
+        assert words != top
+        assert package(top=words) == before
+    assert package(room__low="import os\n\nONE = 1\n'''What one is.'''\n") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("x + low.ONE", "x - low.ONE"),
+        ("return", "x = x; return"),
+        ("def f(x)", "def f(x, y=1)"),
+        ("low.ONE", "low.TWO"),
+    ],
+)
+def test_code_counts(old, new, package):
+    before = package()
+    assert package(top=FILES["top.py"].replace(old, new)) != before
+
+
+def test_what_it_imports_counts_and_what_it_does_not_import_does_not(package):
+    before = package()
+    assert package(room__low="import os\n\nONE = 2\n") != before
+    assert package(room__aside="TWO = 3\n") == before
+    assert package(late="x = 1\n") == before
+
+
+def test_imports_inside_functions_count_and_neutral_modules_do_not(package):
+    before = package("late")
+    assert package("late", room__aside="TWO = 3\n") != before
+    assert package("late", errors="class InputError(ValueError):\n    pass\n") == before
+
+
+def test_several_modules_in_any_order(package):
+    package()
+    assert code_version("edgeattn.top", "edgeattn.late") == code_version("edgeattn.late", "edgeattn.top")
+    assert code_version("edgeattn.top", "edgeattn.late") != code_version("edgeattn.top")
+
+
+def test_a_circle_of_imports_ends(package):
+    assert package(room__low="import edgeattn.top\nONE = 1\n")
+
+
+def test_a_models_hash_covers_its_blocks_but_not_its_siblings():
+    def covered(module):
+        found, waiting = set(), [module]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += provenance._imports(name)
+        return found
+
+    names = covered("edgeattn.models.attention_cnn")
+    assert "edgeattn.models.attention" in names
+    assert "edgeattn.models.se_resnet" not in names
+    assert {"edgeattn.imaging", "edgeattn.models.camera", "edgeattn.train.augment"} <= covered("edgeattn.train.run")
+
+
+def test_library_versions_leave_out_what_is_missing():
+    found = library_versions("numpy", "no-such-distribution-anywhere")
+    assert list(found) == ["numpy"]
+
+
+def test_git_revision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_revision() is None
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for arguments in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *arguments], check=True)
+    clean = git_revision()
+    assert clean is not None
+    assert len(clean) == 40
+    (tmp_path / "new.txt").write_text("x")
+    assert git_revision() == f"{clean}+changes"
+
+
+def test_git_not_installed(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert git_revision() is None
