@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from edgeattn.artifact import Precision
 from edgeattn.errors import RecipeError
@@ -142,6 +142,13 @@ class Recipe(_Frozen):
     budget: Budget = Budget()
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
+    @field_validator("name")
+    @classmethod
+    def _names_files(cls, name: str) -> str:
+        if not 0 < len(name) <= 100 or name.startswith(".") or not name.isprintable() or set(name) & set("/\\"):
+            raise ValueError(f"files are called by it: 1 to 100 characters, no slash, no leading dot; got {name!r}")
+        return name
+
 
 class Target(_Frozen):
     """One device. `precisions` are asked of the backend; what the machine lacks becomes an `unsupported` row."""
@@ -229,7 +236,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"The file {path} cannot be read ({error.strerror}); check the path.") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2026-13-01
         problem = " ".join(str(error).split())
-        raise RecipeError(f"{path} is not valid YAML: {problem}") from error
+        raise RecipeError(f"{path} is not valid YAML: {problem}; correct it there.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must hold fields such as 'task:' and 'model:', got {type(values).__name__}.")
     return values

@@ -10,7 +10,7 @@ import os
 import pkgutil
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 
@@ -30,6 +30,16 @@ class _Commands(click.Group):
         if cmd_name not in self.list_commands(ctx):
             return None
         return cast(click.Command, importlib.import_module(f"{__name__}.{cmd_name}").command)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """The reader of our output has seen enough (`| head`): no failure, though click and rich would end with 1."""
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, SystemExit) as error:
+            if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+                raise
+            _drop_output()
+            ctx.exit(0)
 
 
 @click.group(
@@ -62,14 +72,16 @@ def main() -> None:
     except EdgeattnError as error:
         _say(f"error: {error}")
         code = error.exit_code
-    except SystemExit as end:
-        # click and rich end with 1 when the reader of our output has seen enough (`| head`): that is no verdict.
-        code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except OSError as error:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what is left in the buffer would fail again at exit
+        _drop_output()
         _say(f"error: {error.filename or 'the output'} cannot be read or written ({error.strerror}).")
         code = StorageError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer of standard output would fail again when Python ends."""
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
 
 
 def _say(message: str) -> None:

@@ -13,7 +13,12 @@ from edgeattn.cli.options import data_root, echo_json, json_option
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """Say what this machine is, which backends work here and in which precisions, and where data is looked for."""
+    """Say what this machine is, which backends work here and in which precisions, and where data is looked for.
+
+    \b
+    Example:
+      edgeattn doctor
+    """
     facts = host.describe()
     state = {}
     for name in backends.names():

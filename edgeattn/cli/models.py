@@ -12,7 +12,12 @@ from edgeattn.cli.options import echo_json, json_option
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the networks with their task and settings."""
+    """List the networks with their task and settings.
+
+    \b
+    Example:
+      edgeattn models
+    """
     from edgeattn import models
 
     found = {name: models.find(name) for name in models.names()}

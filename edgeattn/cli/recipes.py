@@ -12,7 +12,12 @@ from edgeattn.recipe import PIPELINES, load_recipe, recipe_names
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the recipes in pipelines/ with their task, model and data."""
+    """List the recipes in pipelines/ with their task, model and data.
+
+    \b
+    Example:
+      edgeattn recipes
+    """
     recipes = [load_recipe(name) for name in recipe_names()]
     if not recipes:
         raise RecipeError(f"There is no recipe in {PIPELINES}/; run from the folder that holds it.")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 _PLAIN_WIDTH = 120  # in a log nothing is gained by folding
+_INTERVALS_WIDTH = 110  # a narrower terminal gets the figures alone; their intervals are in the report
 
 
 def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
     """Print the summary on standard output."""
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    intervals = console.width >= _INTERVALS_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     for heading, justify in (
         ("stage/variant", "left"),
@@ -27,9 +29,10 @@ def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
         ("ratio (95 %)", "right"),
         ("MB", "right"),
     ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        shown = heading if intervals else heading.removesuffix(" (95 %)")
+        table.add_column(shown, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for row in report["rows"]:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, intervals))
     console.print(table)
     for row in report["rows"]:
         if row["reason"]:
@@ -42,22 +45,22 @@ def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
     console.print(f"report  {escape(str(folder / 'report.html'))}   ({report['wall_seconds']:.1f} s)")
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], intervals: bool) -> list[str]:
     metric, drift, latency = row["metric"], row["drift"], row["latency"]
     size = row["artifact"]["size_bytes"] / 1e6 if row["artifact"] else None
     return [
         f"{row['stage']}/{row['variant']}",
         row["status"],
-        _interval(metric and metric["value"], metric and metric["ci95"], "{:.2f}"),
-        _interval(drift and drift["metric_delta"], drift and drift["ci95"], "{:+.2f}"),
+        _interval(metric and metric["value"], intervals and metric and metric["ci95"], "{:.2f}"),
+        _interval(drift and drift["metric_delta"], intervals and drift and drift["ci95"], "{:+.2f}"),
         "–" if not drift else "exact" if drift["sqnr_db"] is None else f"{drift['sqnr_db']:.1f} dB",
         f"{latency['p50_ms']:.3f}" if latency else "–",
-        _interval(latency and latency["ratio_to_reference"], latency and latency["ratio_ci95"], "{:.3f}"),
+        _interval(latency and latency["ratio_to_reference"], intervals and latency and latency["ratio_ci95"], "{:.3f}"),
         f"{size:.2f}" if size is not None else "–",
     ]
 
 
-def _interval(value: float | None, interval: list[float] | None, form: str) -> str:
+def _interval(value: float | None, interval: list[float] | Literal[False] | None, form: str) -> str:
     if value is None:
         return "–"
     if not interval:

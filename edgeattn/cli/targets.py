@@ -11,7 +11,12 @@ from edgeattn.recipe import load_target, target_names
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the targets with their backend and precisions."""
+    """List the targets with their backend and precisions.
+
+    \b
+    Example:
+      edgeattn targets
+    """
     targets = [load_target(name) for name in target_names()]
     if as_json:
         echo_json({target.name: target.model_dump(mode="json") for target in targets})

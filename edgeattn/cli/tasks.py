@@ -11,7 +11,12 @@ from edgeattn.cli.options import echo_json, json_option
 @click.command()
 @json_option
 def command(as_json: bool) -> None:
-    """List the tasks with their metric."""
+    """List the tasks with their metric.
+
+    \b
+    Example:
+      edgeattn tasks
+    """
     found = {name: tasks.find(name).metric for name in tasks.names()}
     if as_json:
         echo_json({name: {"metric": metric.name, "unit": metric.unit} for name, metric in found.items()})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,11 +31,15 @@ from edgeattn.quantize import policy
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way of quantizing. `applies` says for which graphs it differs from the others."""
+    """One way of quantizing. `applies` says for which graphs it differs from the others.
+
+    `transformer` is NNCF's model type: its own patterns of attention stay in float, and smoothing becomes possible.
+    """
 
     name: str
     activation_range: str = "minmax"
     bias_correction: bool = False
+    transformer: bool = False
     smooth_quant: bool = False
     float_classifier: bool = False
     applies: Callable[[onnx.GraphProto], bool] = field(default=lambda graph: True, compare=False)
@@ -48,7 +53,8 @@ CANDIDATES = (
     Candidate("minmax"),
     Candidate("minmax+float-classifier", float_classifier=True, applies=lambda g: bool(policy.classifier_nodes(g))),
     Candidate("mean-minmax", activation_range="mean-minmax"),
-    Candidate("minmax+smooth-quant", smooth_quant=True, applies=_has_matmul),
+    Candidate("minmax+transformer", transformer=True, applies=_has_matmul),
+    Candidate("minmax+smooth-quant", transformer=True, smooth_quant=True, applies=_has_matmul),
     Candidate("minmax+bias-correction", bias_correction=True),
 )
 
@@ -93,11 +99,15 @@ def search(
         progress(index, len(tried), f"INT8 setting {candidate.name}")
         quantized = quantize(model, calibrate, candidate, spare_bit=spare_bit)
         quality = sqnr_db(reference, _outputs(quantized, judge))
+        if math.isnan(quality):  # its outputs overflowed; as the first of all it would never be beaten
+            continue
         trials.append(Trial(candidate.name, quality))
         if best is None or quality > best[0]:
             best = (quality, quantized)
     if best is None:
-        raise ModelError("No INT8 setting applies to this graph; name at least one under quantize.candidates.")
+        raise ModelError(
+            "No INT8 setting applies to this graph and keeps its outputs finite; name others in quantize.candidates."
+        )
     progress(len(tried), len(tried), "INT8 setting chosen")
     return best[1], trials
 
@@ -139,6 +149,8 @@ def quantize(
             model,
             nncf.Dataset([{input_name: frame[None]} for frame in frames]),
             subset_size=len(frames),
+            # NNCF smooths nothing, and says nothing, unless the model is called a transformer.
+            model_type=nncf.ModelType.TRANSFORMER if candidate.transformer else None,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=advanced,
         )

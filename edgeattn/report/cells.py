@@ -54,8 +54,6 @@ def notes(report: Report, row: Row) -> list[str]:
     """What is to be said of a row beside its figures, each note a sentence."""
     found = [wording.sentence(note) for note in (row["reason"], *row["notes"]) if note]
     if (setting := sentences.setting(report, row)) is not None:
-        # The pipeline may have named the setting already; then the search's figures join that note.
-        found = [note for note in found if note != wording.sentence(f"quantized with {setting}")]
         found.insert(0, f"Quantized with {setting}, {_searched(report)}.")
     found += ["Throttled while it was timed."] if dig(row, "latency", "throttled") else []
     found += ["Not worth it: no faster than its float parent."] if not_worth_it(row) else []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,9 @@ class Running:
 
 @dataclass(frozen=True)
 class Tool:
-    """`tool("deploy", ...)` runs the command line in `folder`. `env` are changes, `launch` the Python that starts it."""
+    """`tool("deploy", ...)` runs the command line in `folder`; `launch` is the Python that starts it."""
 
     folder: Path
-    env: dict[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str | Path, launch: str = LAUNCH, **env: str) -> Running:
         cleaned = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "FORCE_COLOR", "EDGEATTN_DATA", "TERM")}
@@ -102,7 +101,6 @@ class Tool:
             "PYTHONPATH": os.pathsep.join(paths),
             "OMP_NUM_THREADS": "1",
             "EDGEATTN_CACHE": str(self.folder / "cache"),
-            **self.env,
             **env,
         }
         return Running([sys.executable, "-c", launch, *map(str, arguments)], self.folder, merged)

@@ -1,0 +1,278 @@
+"""Every way a deployment can be refused: one clear sentence, the contract's exit code, nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+
+FOLDERS = {"format": "imagefolder", "path": "photos", "calibration": 4}
+
+
+def a_sentence(ended, *parts):
+    """What was wrong is one sentence or two, in plain words, and names what it should."""
+    said = ended.error
+    assert len(said) < 700 and said.rstrip(".") != said, said
+    for part in parts:
+        assert part in said, said
+    return said
+
+
+FIELDS = {
+    "top": (["--set", "modle=1"], "unknown field 'modle'; did you mean 'model'"),
+    "nested": (["--set", "train.epoch=1"], "unknown field 'epoch' under 'train'; did you mean 'epochs'"),
+    "type": (["--set", "train.epochs=many"], "train.epochs"),
+    "range": (["--set", "train.epochs=0"], "train.epochs"),
+    "not a number": (["--set", "train.learning_rate=.nan"], "train.learning_rate"),
+    "below a value": (["--set", "task.name=1"], "'task' is a single value"),
+    "no value": (["--set", "train.epochs"], "--set takes key=value"),
+    "not YAML": (["--set", "train.epochs=[1"], "not valid YAML"),
+    "task": (["--set", "task=clasify"], "classify"),
+    "model": (["--set", "model.name=atention_cnn"], "attention_cnn, "),
+    "model's field": (["--set", "model.stagse=[8]"], "unknown field 'stagse'; did you mean 'stages'"),
+    "model's value": (["--set", "model.heads=5"], "16 channels and 5 heads"),
+    "model's type": (["--set", "model.blocks=few"], "blocks"),
+    "format": (["--set", "data.format=scene"], "scenes"),
+    "data's field": (["--set", "data.sise=32"], "unknown field 'sise'; did you mean 'size'"),
+    "data's type": (["--set", "data.train=many"], "train"),
+    "data's value": (["--set", "data.size=31"], "32 to 1024, got 31"),
+    "INT8 setting": (["--set", "quantize.candidates=[minmix]"], "minmix"),
+    "variant": (["--set", "variants=[int4]"], "variants"),
+    "name": (["--set", "name=a/b"], "a/b"),
+    "seed": (["--seed", "99999999999"], "seed"),
+    "target": (["--target", "toaster"], "There is no target 'toaster'; known: cpu"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), FIELDS.values(), ids=FIELDS)
+def test_a_wrong_field_is_named_before_anything_is_written(tool, arguments, said):
+    ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", *arguments)
+    assert ended.code == 2, ended.err
+    a_sentence(ended, said)
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+    assert ended.out == ""
+
+
+RECIPES = {
+    "no such name": ("no_such", None, "There is no recipe 'no_such' in pipelines/"),
+    "no such file": ("no_such.yaml", None, "no_such.yaml cannot be read (No such file or directory)"),
+    "a folder": ("photos.yaml", "", "photos.yaml cannot be read (Is a directory)"),
+    "not YAML": ("bad.yaml", "task: [", "bad.yaml is not valid YAML"),
+    "not text": ("bad.yaml", b"\xff\xfe\x00", "bad.yaml is not valid YAML"),
+    "empty": ("bad.yaml", "\n", "must hold fields such as 'task:'"),
+    "a list": ("bad.yaml", "- 1\n", "must hold fields such as 'task:'"),
+    "fields missing": ("bad.yaml", "task: classify\n", "'model' is missing"),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "said"), RECIPES.values(), ids=RECIPES)
+def test_a_recipe_that_cannot_be_read(tool, name, text, said):
+    path = tool.folder / name
+    if text == "":
+        path.mkdir()
+    elif text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    ended = tool("deploy", name, "--store", "store", "--out", "out")
+    assert ended.code == 2
+    a_sentence(ended, said)
+    assert not (tool.folder / "store").exists()
+
+
+def no_folder(photos):
+    shutil.rmtree(photos)
+    return ["There is no ", "photos", "EDGEATTN_DATA"]
+
+
+def empty_class(photos):
+    (photos / "dog").mkdir()
+    return ["dog", "photos"]
+
+
+def one_image(photos):
+    for path in sorted((photos / "cat").iterdir())[1:]:
+        path.unlink()
+    return ["The class 'cat' has 1 image(s)", "add images"]
+
+
+def no_images(photos):
+    for path in photos.rglob("*.png"):
+        path.rename(path.with_suffix(".txt"))
+    return ["There are no images in", ".png"]
+
+
+def one_class(photos):
+    shutil.rmtree(photos / "cat")
+    return ["bird"]
+
+
+def corrupt(photos):
+    (photos / "cat/03.png").write_bytes((photos / "cat/03.png").read_bytes()[:60])
+    return ["photos/cat/03.png"]
+
+
+def empty_file(photos):
+    (photos / "bird/00.png").write_bytes(b"")
+    return ["photos/bird/00.png"]
+
+
+def twice(photos):
+    shutil.copy(photos / "cat/00.png", photos / "cat/11.png")
+    return ["photos/cat/11.png", "cat/00.png", "same image"]
+
+
+def twice_under_another_form(photos):
+    """Other bytes, equal pixels: only decoding tells."""
+    import cv2
+
+    cv2.imwrite(str(photos / "bird/11.bmp"), cv2.imread(str(photos / "bird/00.png")))
+    (photos / "bird/11.png").unlink()
+    return ["1 image(s) are in both the ", "same pixels"]
+
+
+DATA = [
+    no_folder,
+    empty_class,
+    one_image,
+    no_images,
+    one_class,
+    corrupt,
+    empty_file,
+    twice,
+    twice_under_another_form,
+]
+
+
+@pytest.mark.parametrize("spoil", DATA, ids=lambda spoil: spoil.__name__)
+def test_data_that_is_wrong(tool, photos, spoil):
+    recipe = {**yaml.safe_load((tool.folder / "tiny.yaml").read_text()), "data": FOLDERS}
+    (tool.folder / "photos.yaml").write_text(yaml.safe_dump(recipe))
+    parts = spoil(photos)
+    ended = tool("deploy", "photos.yaml", "--store", "store", "--out", "out")
+    assert ended.code == 2, ended.err
+    a_sentence(ended, *parts)
+    assert list((tool.folder / "store").glob("artifacts/*/*")) == []
+    assert not (tool.folder / "out").exists()
+
+
+def test_weights_that_are_lost_in_training(tool):
+    ended = tool("train", "tiny.yaml", "--store", "store", "--out", "out", "--set", "train.learning_rate=1e30")
+    assert ended.code == 2, ended.err
+    a_sentence(ended, "lower the learning rate", "epoch")
+    assert list((tool.folder / "store").glob("artifacts/train/*")) == []
+    assert not (tool.folder / "out").exists()
+
+
+def test_nan_in_stored_weights(tool, store, listed, state):
+    """Altered together with its hash, so that only looking at the values can tell."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = listed(store)["train/fp32"]
+    weights = load_file(folder / "weights.safetensors")
+    name = next(name for name in weights if name.endswith("head.weight"))
+    weights[name] = weights[name] * float("nan")
+    save_file(weights, folder / "weights.safetensors")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    data = (folder / "weights.safetensors").read_bytes()
+    manifest["files"]["weights.safetensors"] = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = state(store / "artifacts")
+    ended = tool("deploy", "tiny.yaml", "--store", store, "--out", "out")
+    assert ended.code == 2, ended.err
+    a_sentence(ended, "head.weight", "NaN", str(folder))
+    assert state(store / "artifacts") == before
+    assert not (tool.folder / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--out", "--store"])
+@pytest.mark.parametrize("place", ["a_file/below", "/proc/edgeattn", "/dev/null", "x" * 300])
+def test_a_folder_that_cannot_be_written(tool, option, place):
+    (tool.folder / "a_file").write_text("mine")
+    ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", option, place)
+    assert ended.code == 3, ended.err
+    a_sentence(ended, place, "choose a writable folder with --store or --out")
+    assert (tool.folder / "a_file").read_text() == "mine"
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+
+
+LIBRARIES = {
+    "the target's": ("openvino", "deploy", 'pip install "edgeattn[openvino]"'),
+    "for training": ("torch", "train", 'pip install "edgeattn[train]"'),
+    "for quantizing": ("nncf", "deploy", 'pip install "edgeattn[train]"'),
+}
+# Stands for an environment without the library: nothing finds it, and importing it fails.
+HIDE = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == {name!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == {name!r} else found(name, package)
+sys.meta_path.insert(0, Hidden())
+from edgeattn.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("library", "command", "said"), LIBRARIES.values(), ids=LIBRARIES)
+def test_a_library_that_is_missing(tool, library, command, said):
+    ended = tool(command, "tiny.yaml", "--store", "store", "--out", "out", launch=HIDE.format(name=library))
+    assert ended.code == 3, ended.err
+    a_sentence(ended, said)
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("abacus", "There is no backend 'abacus'; known backends: "),
+        ("pytorch", "'pytorch' runs models but compiles no"),
+    ],
+)
+def test_a_target_whose_backend_cannot_compile(tool, backend, said):
+    (tool.folder / "targets").mkdir()
+    (tool.folder / "targets/odd.yaml").write_text(f"title: odd\nbackend: {backend}\nprecisions: [fp32]\n")
+    launch = "import pathlib, edgeattn.cli as c, edgeattn.recipe as r; r.TARGETS = pathlib.Path('targets'); c.main()"
+    ended = tool("deploy", "tiny.yaml", "--target", "odd", "--store", "store", "--out", "out", launch=launch)
+    assert ended.code == 2, ended.err
+    a_sentence(ended, said)
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["deploy", "tiny.yaml", "--bogus"], "No such option '--bogus'"),
+        (["deploy"], "Missing argument 'RECIPE'"),
+        (["deploy", "tiny.yaml", "--seed", "x"], "'x' is not a valid integer"),
+        (["deploy", "tiny.yaml", "--seed", "-1"], "-1"),
+        (["run", "some.edgeattn"], "Missing option '--source'"),
+        (["calibration", "tiny.yaml"], "Missing option '--out'"),
+    ],
+)
+def test_wrong_usage(tool, arguments, said):
+    ended = tool(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err and "Traceback" not in ended.err
+    assert re.search(r"^Usage: edgeattn", ended.err), ended.err
+
+
+def test_output_that_cannot_be_written(tool):
+    """`edgeattn targets > /dev/full`: the disk below standard output is full."""
+    launch = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)\nfrom edgeattn.cli import main; main()"
+    ended = tool("targets", "--json", launch=launch)
+    assert ended.code == 3, ended.err
+    a_sentence(ended, "No space left on device")
+
+
+def test_a_reader_that_has_seen_enough(tool):
+    """`edgeattn targets | head -0`: a closed pipe is neither an error nor a verdict."""
+    launch = "import os; r, w = os.pipe(); os.close(r); os.dup2(w, 1)\nfrom edgeattn.cli import main; main()"
+    ended = tool("targets", "--json", launch=launch)
+    assert (ended.code, ended.err) == (0, "")

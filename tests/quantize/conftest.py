@@ -1,0 +1,85 @@
+"""Exported graphs of both networks, small and seeded, and hand-made ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeattn.backends.openvino import silence_telemetry
+
+silence_telemetry()
+
+NETWORKS = {
+    "se_resnet": {"depth": 20},
+    "attention_cnn": {"stages": [8, 16], "heads": 2, "blocks": 1},
+}
+
+
+def make_frames(count, seed=0):
+    """Soft gradients of random colour: neighbouring pixels are alike, as in photographs."""
+    rng = np.random.default_rng(seed)
+    corners = rng.integers(0, 256, (count, 2, 2, 3)).astype(np.float32)
+    across = np.linspace(0, 1, 16, dtype=np.float32)
+    rows = np.einsum("nijc,is->nsjc", corners, np.stack([1 - across, across]))
+    both = np.einsum("nsjc,jt->nstc", rows, np.stack([1 - across, across]))
+    return list(both.round().astype(np.uint8))
+
+
+def build_graph(nodes, inputs, outputs, constants):
+    """inputs, outputs: name -> shape, all float."""
+    graph = helper.make_graph(
+        nodes,
+        "hand-made",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def export_network(name):
+    import torch
+
+    from edgeattn.export.run import to_onnx
+    from edgeattn.imaging import Preprocess
+    from edgeattn.models import camera
+
+    torch.manual_seed(0)
+    size = Preprocess(16, 16)
+    description = camera.Description(name, NETWORKS[name], tuple("abcde"), size, (120.0,) * 3, (64.0,) * 3)
+    return to_onnx(camera.CameraModel(description).eval(), dynamic_batch=False, opset=20)
+
+
+@pytest.fixture(scope="session", params=NETWORKS)
+def network(request):
+    return export_network(request.param)
+
+
+@pytest.fixture(scope="session")
+def attention_network():
+    return export_network("attention_cnn")
+
+
+@pytest.fixture
+def frames():
+    return make_frames
+
+
+@pytest.fixture
+def hand_made():
+    return build_graph
+
+
+@pytest.fixture
+def answer():
+    import onnxruntime
+
+    def answer(model, inputs):
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, inputs)[0]
+
+    return answer

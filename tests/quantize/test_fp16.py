@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgeattn.errors import ModelError
+from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.quantize.fp16 import ISLANDS, to_fp16
+
+
+def types(model):
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True, check_type=True).graph
+    found = {t.name: t.data_type for t in graph.initializer}
+    found |= {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
+    return found
+
+
+def test_islands_stay_fp32_and_the_rest_is_fp16(network):
+    model = to_fp16(network)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = types(model)
+    islands = 0
+    for node in model.graph.node:
+        if node.op_type == "Cast":
+            continue
+        floats = {
+            kinds[name]
+            for name in [*node.input, *node.output]
+            if kinds.get(name) in (TensorProto.FLOAT, TensorProto.FLOAT16)
+        }
+        if node.op_type in ISLANDS:
+            assert floats == {TensorProto.FLOAT}, node.name
+            islands += 1
+        else:
+            assert floats <= {TensorProto.FLOAT16}, node.name
+    assert islands == sum(node.op_type in ISLANDS for node in network.graph.node) > 0
+
+
+def test_inputs_and_outputs_keep_their_names_and_types(network):
+    model = to_fp16(network)
+    for part in ("input", "output"):
+        before, after = (list(getattr(m.graph, part)) for m in (network, model))
+        assert before == after
+    assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_it_answers_as_the_fp32_graph_does(network, frames, answer):
+    model = to_fp16(network)
+    want, got = (np.concatenate([answer(m, {"frame": f[None]}) for f in frames(8)]) for m in (network, model))
+    assert got.dtype == np.float32
+    assert 50 < sqnr_db(want, got) < 120  # better than 50 dB, and not the FP32 graph over again
+
+
+def test_it_is_a_pure_function(network):
+    before = network.SerializeToString(deterministic=True)
+    first, second = (to_fp16(network).SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
+    assert network.SerializeToString(deterministic=True) == before
+    assert len(first) < 0.65 * len(before)
+
+
+def test_a_weight_beyond_fp16_is_refused(hand_made):
+    def model(kind, largest):
+        node = helper.make_node(kind, ["x", "W"], ["y"], name="n")
+        return hand_made([node], {"x": [1, 4]}, {"y": [1, 4]}, {"W": np.full(4, largest, np.float32)})
+
+    to_fp16(model("Mul", 65504.0))
+    with pytest.raises(ModelError, match=r"The weight 'W' reaches 6\.6e\+04, beyond FP16's 65504\."):
+        to_fp16(model("Mul", -66000.0))
+    to_fp16(model("Pow", 66000.0))  # only an FP32 island reads it
+
+
+def test_layer_norm_of_large_values(hand_made, answer):
+    """Values around 400: their squares, 160,000, overflow FP16; in an FP32 island nothing does."""
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["doubled"], name="double"),
+        helper.make_node("LayerNormalization", ["doubled", "scale", "bias"], ["y"], name="norm"),
+    ]
+    ones = np.ones(8, np.float32)
+    model = hand_made(nodes, {"x": [1, 8]}, {"y": [1, 8]}, {"two": 2 * ones, "scale": ones, "bias": 0 * ones})
+    x = np.float32([[-200, 200, -180, 180, -150, 150, 210, -210]])
+    with np.errstate(over="ignore"):
+        assert np.isinf(((2 * x).astype(np.float16) ** 2).max())
+    want, got = answer(model, {"x": x}), answer(to_fp16(model), {"x": x})
+    np.testing.assert_allclose(got, want, atol=2e-3)
+
+
+def test_several_outputs_keep_their_order_and_an_inner_one_its_readers(hand_made, answer):
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["b"], name="first"),
+        helper.make_node("Softmax", ["b"], ["a"], name="second"),
+        helper.make_node("Relu", ["b"], ["c"], name="third"),
+    ]
+    model = hand_made(nodes, {"x": [1, 4]}, {"c": [1, 4], "b": [1, 4], "a": [1, 4]}, {"w": np.ones(4, np.float32)})
+    result = to_fp16(model)
+    assert [value.name for value in result.graph.output] == ["c", "b", "a"]
+    last = [node.output[0] for node in result.graph.node if node.output[0] in ("b", "c")]
+    assert last == ["c", "b"]  # cast back in the order of the outputs, whatever Python's hash seed
+    np.testing.assert_allclose(answer(result, {"x": np.float32([[1, -2, 3, 0]])}), [[1, 0, 3, 0]])
+
+
+def test_a_constant_node_is_converted_as_a_weight_is(hand_made, answer):
+    value = onnx.numpy_helper.from_array(np.float32([1, 2, 3, 4]))
+    nodes = [
+        helper.make_node("Constant", [], ["k"], name="k", value=value),
+        helper.make_node("Add", ["x", "k"], ["s"], name="s"),
+        helper.make_node("Softmax", ["s"], ["y"], name="y"),
+    ]
+    model = hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {})
+    x = np.float32([[1, 1, 0, 0]])
+    np.testing.assert_allclose(answer(to_fp16(model), {"x": x}), answer(model, {"x": x}), atol=1e-3)

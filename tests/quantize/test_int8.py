@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeattn.errors import ModelError, RecipeError
+from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.progress import silent
+from edgeattn.quantize import int8, policy
+
+KNOWN = {candidate.name: candidate for candidate in int8.CANDIDATES}
+
+
+def walk(graph, names):
+    """(reads Q/DQ activations, reads Q/DQ weights) of each named node."""
+    makers = {output: node for node in graph.node for output in node.output}
+    constants = policy.constant_names(graph)
+    found = {}
+    for node in graph.node:
+        if node.name in names:
+            sources = [(name in constants, makers.get(name)) for name in node.input]
+            quantized = [
+                constant for constant, maker in sources if maker is not None and maker.op_type == "DequantizeLinear"
+            ]
+            found[node.name] = (quantized.count(False), quantized.count(True))
+    return found
+
+
+def test_settings_by_name(attention_network):
+    graph = attention_network.graph
+    assert [c.name for c in int8.candidates(["mean-minmax", "minmax"], graph)] == ["minmax", "mean-minmax"]
+    assert {c.name for c in int8.candidates(None, graph)} == KNOWN.keys()
+    known = ", ".join(KNOWN)
+    for names, got in ((["minmax", "max"], "got 'max'"), ([], "the list is empty")):
+        with pytest.raises(RecipeError) as caught:
+            int8.candidates(names, graph)
+        assert str(caught.value) == f"quantize.candidates takes names of INT8 settings, {got}; known: {known}."
+
+
+def test_settings_that_change_nothing_are_not_tried(hand_made):
+    node = onnx.helper.make_node("Relu", ["x"], ["y"], name="relu")
+    graph = hand_made([node], {"x": [1, 4]}, {"y": [1, 4]}, {}).graph
+    assert {c.name for c in int8.candidates(None, graph)} == {"minmax", "mean-minmax", "minmax+bias-correction"}
+    assert int8.candidates(["minmax+smooth-quant"], graph) == []
+
+
+@pytest.mark.parametrize("spare_bit", [False, True])
+def test_the_policy_is_in_the_graph(spare_bit, network, frames, answer):
+    kept = policy.float_nodes(network.graph)
+    model = int8.quantize(network, frames(8), KNOWN["minmax"], spare_bit=spare_bit)
+    onnx.checker.check_model(model)
+    names = {node.name for node in model.graph.node}
+    assert kept.keys() <= names
+    assert all(reads == (0, 0) for reads in walk(model.graph, kept).values())
+    products = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    quantized = [name for name, (inputs, weights) in walk(model.graph, products).items() if inputs and weights]
+    assert len(quantized) >= len(products) // 2
+    weights = [
+        numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8
+    ]
+    largest = max(int(np.abs(w.astype(int)).max()) for w in weights if w.ndim > 1)
+    assert largest <= 64 if spare_bit else largest > 120
+    want, got = (np.concatenate([answer(m, {"frame": f[None]}) for f in frames(8, 1)]) for m in (network, model))
+    assert 15 < sqnr_db(want, got) < 80
+
+
+def test_the_classifier_can_be_left_in_float(attention_network, frames):
+    (name,) = policy.classifier_nodes(attention_network.graph)
+    reads = {}
+    for setting in ("minmax", "minmax+float-classifier"):
+        model = int8.quantize(attention_network, frames(4), KNOWN[setting], spare_bit=False)
+        reads[setting] = walk(model.graph, {name})[name]
+    assert reads["minmax"] == (1, 1)
+    assert reads["minmax+float-classifier"] == (0, 0)
+
+
+def test_every_setting_really_makes_another_graph(attention_network, frames):
+    made = {
+        name: int8.quantize(attention_network, frames(6), candidate, spare_bit=False).SerializeToString(
+            deterministic=True
+        )
+        for name, candidate in KNOWN.items()
+    }
+    assert len(set(made.values())) == len(KNOWN)
+    kinds = [node.op_type for node in onnx.load_from_string(made["minmax+smooth-quant"]).graph.node]
+    assert kinds.count("Mul") > sum(node.op_type == "Mul" for node in attention_network.graph.node)
+
+
+def test_the_best_setting_is_taken_and_all_are_told(attention_network, frames, answer):
+    seen = []
+    tried = int8.candidates(["mean-minmax", "minmax"], attention_network.graph)
+    model, trials = int8.search(
+        attention_network, frames(6), frames(4, 1), tried, lambda *a: seen.append(a), spare_bit=False
+    )
+    assert [trial.setting for trial in trials] == ["minmax", "mean-minmax"]
+    want, got = (
+        np.concatenate([answer(m, {"frame": f[None]}) for f in frames(4, 1)]) for m in (attention_network, model)
+    )
+    assert sqnr_db(want, got) == pytest.approx(max(trial.sqnr_db for trial in trials), abs=0.01)
+    assert [(done, total) for done, total, _ in seen] == [(0, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("broken", ["minmax", "mean-minmax"])
+def test_a_setting_that_breaks_the_graph_never_wins(broken, attention_network, frames, monkeypatch):
+    quantize = int8.quantize
+
+    def sometimes_broken(model, images, candidate, *, spare_bit):
+        made = quantize(model, images, candidate, spare_bit=spare_bit)
+        if candidate.name == broken:
+            for tensor in made.graph.initializer:
+                if tensor.name == "network.head.bias":
+                    tensor.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), tensor.name))
+        return made
+
+    monkeypatch.setattr(int8, "quantize", sometimes_broken)
+    tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
+    model, trials = int8.search(attention_network, frames(4), frames(2, 1), tried, silent, spare_bit=False)
+    assert {trial.setting for trial in trials} == {"minmax", "mean-minmax"} - {broken}
+    assert not any(np.isnan(numpy_helper.to_array(t)).any() for t in model.graph.initializer if t.data_type == 1)
+
+
+def test_nothing_to_try(attention_network, frames):
+    with pytest.raises(ModelError, match="No INT8 setting applies to this graph and keeps its outputs finite"):
+        int8.search(attention_network, frames(2), frames(1), [], silent, spare_bit=False)
+
+
+def test_it_says_nothing_by_itself(attention_network, frames, capfd):
+    int8.quantize(attention_network, frames(2), KNOWN["minmax"], spare_bit=False)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_the_description_names_one_chosen_setting():
+    trials = [int8.Trial("a", 30.123), int8.Trial("b", 30.124)]
+    found = int8.describe(trials, "b", {"n": "why"}, 240)
+    assert found == {
+        "setting": "b",
+        "calibration_samples": 240,
+        "search": [
+            {"setting": "a", "sqnr_db": 30.12, "chosen": False},
+            {"setting": "b", "sqnr_db": 30.12, "chosen": True},
+        ],
+        "float_nodes": {"n": "why"},
+    }

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+
+import onnx
+import pytest
+
+from edgeattn.artifact import Precision, sha256_file
+from edgeattn.errors import DataError, ModelError
+from edgeattn.progress import silent
+from edgeattn.quantize.run import quantize
+from edgeattn.recipe import QuantizeSection
+
+ONE = QuantizeSection(candidates=("minmax",))
+
+
+@pytest.fixture
+def source(attention_network, tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(attention_network.SerializeToString())
+    (folder / "model.json").write_text('{"name": "x"}')
+    return folder
+
+
+def made(source, precision, frames, settings=ONE, name="out"):
+    out = source.parent / name
+    out.mkdir()
+    quantize(source, precision, frames, settings, out, silent)
+    return out
+
+
+def test_int8_depends_on_the_frames_and_not_on_their_order(source, frames):
+    images = frames(9)
+    first = made(source, Precision.INT8, images, name="a")
+    again = made(source, Precision.INT8, images, name="b")
+    turned = made(source, Precision.INT8, images[::-1], name="c")
+    other = made(source, Precision.INT8, frames(9, 5), name="d")
+    hashes = [{p.name: sha256_file(p) for p in folder.iterdir()} for folder in (first, again, turned, other)]
+    assert hashes[0].keys() == {"model.onnx", "model.json", "quantization.json"}
+    assert hashes[0] == hashes[1] == hashes[2]
+    assert hashes[3]["model.onnx"] != hashes[0]["model.onnx"]
+    record = json.loads((first / "quantization.json").read_text())
+    assert record["calibration_samples"] == 6  # a third is held back to judge
+    assert [entry["setting"] for entry in record["search"] if entry["chosen"]] == ["minmax"] == [record["setting"]]
+    assert "Softmax decides where to look" in record["float_nodes"].values()
+
+
+def test_the_judges_are_at_most_as_many_as_asked(source, frames):
+    out = made(source, Precision.INT8, frames(9), QuantizeSection(candidates=("minmax",), search_samples=1))
+    assert json.loads((out / "quantization.json").read_text())["calibration_samples"] == 8
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_too_few_images(count, source, frames):
+    with pytest.raises(DataError, match=rf"INT8 needs at least 3 calibration images .* got {count}; raise data"):
+        made(source, Precision.INT8, frames(count))
+    assert not list((source.parent / "out").iterdir())
+
+
+def test_fp16_needs_no_images_and_names_its_islands(source):
+    out = made(source, Precision.FP16, [])
+    onnx.checker.check_model(out / "model.onnx", full_check=True)
+    record = json.loads((out / "quantization.json").read_text())
+    assert set(record["float_nodes"].values()) == {
+        "LayerNormalization in FP32",
+        "ReduceSum in FP32",
+        "Softmax in FP32",
+    }
+    assert (out / "model.json").read_text() == '{"name": "x"}'
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_precisions_without_a_graph_of_their_own(precision, source):
+    with pytest.raises(ModelError, match=f"no quantized graph for {precision.value}; fp16 and int8"):
+        made(source, precision, [])
