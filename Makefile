@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 RECIPE ?= digit_scenes
 TARGET ?= cpu
 ARGS ?=
+PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup deploy test check format bench report clean
@@ -19,7 +20,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed, $(PYTHON) is not; set PYTHON=/path/to/python3.11." >&2; exit 3; }
 	@echo "setting up $(VENV) (once, a minute or two)"
 	@"$(PYTHON)" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS) --editable ".[dev]"
 	@touch $@
 
 setup: $(VENV)/.complete  ## make .venv
@@ -44,7 +45,7 @@ bench: $(VENV)/.complete  ## the side-by-side benchmarks
 	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 
 report: $(VENV)/.complete  ## render reports/ again from its JSON
-	@for file in reports/*/report.json; do $(BIN)/edgeattn report $$(dirname $$file) > /dev/null || exit 1; done
+	@for file in reports/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn report $$(dirname $$file) > /dev/null || exit 1; done
 
 clean:  ## remove .venv and the artifact store
 	rm -rf $(VENV) .edgeattn

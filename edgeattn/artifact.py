@@ -25,6 +25,8 @@ from edgeattn.errors import storage_errors
 
 SCHEMA = "edgeattn.artifact/1"
 MANIFEST = "manifest.json"
+ELAPSED = "elapsed_s"  # in a work folder: written by stages that resume
+_FORCED = "forced"
 
 
 class Stage(str, Enum):
@@ -143,7 +145,10 @@ class Store:
 
         described = {"stage": stage.value, "variant": variant, "inputs": dict(inputs)}
         key = artifact_key(stage, variant, inputs)
+        work = self.root / "work" / key
         if not force and (found := self.find(stage, key)):
+            # What an interrupted --force left must not be resumed when it is next asked for.
+            shutil.rmtree(work, ignore_errors=True)
             return found
         with storage_errors(self.root):
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
@@ -157,6 +162,12 @@ class Store:
                 # The other process may have finished it while we waited.
                 if not force and (found := self.find(stage, key)):
                     return found
+                # --force makes anew, unless what is there was left by an interrupted --force.
+                if force and not (work / _FORCED).exists():
+                    shutil.rmtree(work, ignore_errors=True)
+                work.mkdir(parents=True, exist_ok=True)
+                if force:
+                    (work / _FORCED).touch()
                 return self._make(stage, variant, key, described, make)
             finally:
                 lock.release()
@@ -168,6 +179,7 @@ class Store:
         out = work / "out"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
+        earlier_s = elapsed_s(work)
         started = time.monotonic()
         make(work, out)
         files = _hash_files(out)
@@ -176,7 +188,7 @@ class Store:
             **described,
             "key": key,
             "files": files,
-            "seconds": round(time.monotonic() - started, 3),
+            "seconds": round(earlier_s + time.monotonic() - started, 3),
         }
         write_atomic(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
         final = self.root / "artifacts" / stage.value / key
@@ -189,6 +201,14 @@ class Store:
         out.replace(final)
         shutil.rmtree(work, ignore_errors=True)
         return _artifact(final, manifest, cached=False)
+
+
+def elapsed_s(work: Path) -> float:
+    """Seconds that interrupted attempts have put into what `work` keeps, as far as they noted them there."""
+    try:
+        return float((work / ELAPSED).read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Every exception edgeattn raises on purpose; the exit code of each is part of docs and CONTRACT v1.
+"""Every exception edgeattn raises on purpose; the exit code of each is part of docs/contract.md.
 
     EdgeattnError
     |-- InputError            2  the recipe, data, model or bundle is wrong; nothing was changed
@@ -76,14 +76,15 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename2 or error.filename or path  # of two names the second is the one written to
+        # NumPy reports a short write without a number: "16384 requested and 4096 written".
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
             raise StorageError(
-                f"No space is left on the disk while writing {error.filename or path}; free some space "
+                f"No space is left on the disk while writing {where}; free some space "
                 "or choose another folder with --store or --out, then run the same command to resume."
             ) from error
         if error.errno in _NOT_WRITABLE:
             raise StorageError(
-                f"{error.filename or path} cannot be written ({error.strerror}); choose a writable folder "
-                "with --store or --out."
+                f"{where} cannot be written ({error.strerror}); choose a writable folder with --store or --out."
             ) from error
         raise

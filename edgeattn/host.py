@@ -9,10 +9,11 @@ from typing import Any
 
 from edgeattn.provenance import library_versions
 
-# The instruction sets that decide which precision is fast; names as Linux lists them.
+# The instruction sets that decide which precision is fast and which kernels an engine is built of; names as Linux
+# lists them on x86 and ARM.
 _ISA = (
     "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "amx_fp16",
-    "asimd", "asimddp", "fphp", "bf16", "i8mm", "sve",
+    "asimd", "asimdhp", "asimddp", "fphp", "bf16", "i8mm", "sve", "sve2",
 )  # fmt: skip
 _INT8_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
 _PACKAGES = (
@@ -30,7 +31,7 @@ def cpu_model() -> str:
 
 
 def isa() -> list[str]:
-    """The instruction sets of this CPU that matter for inference."""
+    """The instruction sets of this CPU that matter for inference; none where the system is not Linux."""
     for line in _cpuinfo():
         if line.startswith(("flags", "Features")):
             flags = set(line.partition(":")[2].split())
@@ -68,5 +69,7 @@ def identity() -> dict[str, Any]:
 
 
 def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

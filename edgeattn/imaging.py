@@ -6,6 +6,7 @@ colour order, layout and normalisation are inside the exported graph.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,11 @@ from numpy.typing import NDArray
 from edgeattn.errors import DataError
 
 Frame = NDArray[np.uint8]
+
+# What counts as an image in a folder, for training and on the device alike.
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+# A frame that would grow beyond this many times the network's is cut before it is enlarged.
+_ENLARGED_MAX = 8
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,14 @@ class Preprocess:
         scale_y, scale_x = self.height / high, self.width / wide
         if self.fit != "stretch":
             scale_y = scale_x = max(scale_y, scale_x) if self.fit == "crop" else min(scale_y, scale_x)
+        x, y = 0, 0
+        grown = (wide * scale_x) * (high * scale_y)
+        # Only a crop grows beyond the network's frame; one that shrinks takes less memory than the frame itself.
+        if grown > max(wide * high, _ENLARGED_MAX * self.width * self.height):
+            x, wide = _middle(wide, self.width / scale_x)
+            y, high = _middle(high, self.height / scale_y)
         size = (max(1, round(wide * scale_x)), max(1, round(high * scale_y)))
-        # AREA averages when shrinking (no aliasing); it degenerates to nearest when enlarging, where LINEAR is meant.
-        shrinking = size[0] * size[1] < wide * high
-        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        resized = _resize(frame[y : y + high, x : x + wide], size)
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
         if self.fit == "crop":
             fitted = resized[top : top + self.height, left : left + self.width]
@@ -60,7 +70,8 @@ class Preprocess:
         else:
             fitted = resized
         sx, sy = size[0] / wide, size[1] / high
-        matrix = np.array([[sx, 0.0, 0.5 * sx - 0.5 - left], [0.0, sy, 0.5 * sy - 0.5 - top], [0.0, 0.0, 1.0]])
+        across, down = (0.5 - x) * sx - 0.5 - left, (0.5 - y) * sy - 0.5 - top
+        matrix = np.array([[sx, 0.0, across], [0.0, sy, down], [0.0, 0.0, 1.0]])
         return np.ascontiguousarray(fitted), matrix
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +80,31 @@ class Preprocess:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:
         return cls(**values)
+
+
+def _middle(length: int, needed: float) -> tuple[int, int]:
+    """Start and length of the middle of `length` pixels that holds `needed` of them and a margin to interpolate from.
+
+    As many pixels are left out before it as after it, so that the middle stays the middle.
+    """
+    kept = math.ceil(needed) + 2
+    kept = min(length, kept + (length - kept) % 2)
+    return (length - kept) // 2, kept
+
+
+def _resize(frame: Frame, size: tuple[int, int]) -> Frame:
+    """`size` is width and height. Raises DataError."""
+    high, wide = frame.shape[:2]
+    # AREA averages when shrinking (no aliasing); it degenerates to nearest when enlarging, where LINEAR is meant.
+    shrinking = size[0] * size[1] < wide * high
+    try:
+        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    except cv2.error as error:
+        raise DataError(
+            f"OpenCV cannot resize a frame of {high} x {wide} pixels to {size[1]} x {size[0]} ({error}); "
+            "give a smaller frame."
+        ) from error
+    return np.asarray(resized, np.uint8)
 
 
 def check_frame(frame: object) -> None:
@@ -104,7 +140,15 @@ def decode_image(data: bytes, name: str) -> Frame:
 
 def encode_png(frame: Frame) -> bytes:
     """A frame as PNG, without loss. Raises DataError."""
-    ok, data = cv2.imencode(".png", frame)
+    try:
+        ok, data = cv2.imencode(".png", frame)
+    except cv2.error as error:
+        raise DataError(f"A frame of shape {frame.shape} could not be encoded as PNG ({error}).") from error
     if not ok:
         raise DataError(f"A frame of shape {frame.shape} could not be encoded as PNG.")
     return data.tobytes()
+
+
+def printable(name: str) -> str:
+    r"""A file's name that any output takes: bytes in it that are not UTF-8 are written as `\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -43,8 +43,12 @@ def library_versions(*names: str) -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The commit of the working directory, with `+changes` when files differ from it; None outside a checkout."""
+    """The commit of this package's checkout, with `+changes` when files differ from it; None when installed.
+
+    A repository that merely surrounds the package, such as an app's with its environment inside, does not count.
+    """
     try:
+        _git("ls-files", "--error-unmatch", "__init__.py")
         revision = _git("rev-parse", "HEAD")
         return revision + ("+changes" if _git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
@@ -52,7 +56,7 @@ def git_revision() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10, cwd=_PACKAGE)
     return result.stdout.strip()
 
 

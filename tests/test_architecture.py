@@ -1,4 +1,4 @@
-"""The rules of ARCHITECTURE.md: which room may import which, where heavy libraries live, what the device loads."""
+"""The rules of the rooms: which room may import which, where heavy libraries live, what the device loads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ HOMES = {
     "cryptography": {"bundle"},
 }
 DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "metrics", "tasks", "bundle", "runtime", "progress")
-DEVICE_FILES += ("backends.__init__", "backends.base", "backends.openvino", "backends._openvino")
+DEVICE_FILES += ("host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
+DEVICE_FILES += ("backends._openvino", "backends._telemetry")
 NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
 
 

@@ -8,7 +8,7 @@ from edgeattn import host
 
 X86 = "processor : 0\nmodel name\t: A CPU @ 3 GHz\nflags\t\t: fpu avx2 avx512f avx512_vnni sse\n"
 PLAIN = "processor : 0\nmodel name\t: Old CPU\nflags\t\t: fpu avx2 sse\n"
-ARM = "processor : 0\nFeatures\t: fp asimd asimddp fphp\n"
+ARM = "processor : 0\nFeatures\t: fp asimd asimddp fphp asimdhp sve2\n"
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ ARM = "processor : 0\nFeatures\t: fp asimd asimddp fphp\n"
     [
         (X86, "A CPU @ 3 GHz", ["avx2", "avx512f", "avx512_vnni"], True),
         (PLAIN, "Old CPU", ["avx2"], False),
-        (ARM, None, ["asimd", "asimddp", "fphp"], True),
+        (ARM, None, ["asimd", "asimdhp", "asimddp", "fphp", "sve2"], True),
         ("", None, [], False),
     ],
 )

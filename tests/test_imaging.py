@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import DataError
-from edgeattn.imaging import Preprocess, decode_image, encode_png, read_image
+from edgeattn.imaging import Preprocess, decode_image, encode_png, printable, read_image
 
 
 def _ramp(height: int, width: int) -> np.ndarray:
@@ -81,6 +82,60 @@ def test_the_matrix_says_where_a_pixel_went(fit: Any, size: tuple[int, int]) -> 
     rows, columns = np.mgrid[:40, :40]
     seen = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
     assert seen == pytest.approx((matrix @ [x, y, 1])[:2], abs=0.5)
+
+
+@pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (2, 20_001), (3, 9_000)])
+def test_a_crop_of_an_extreme_aspect_ratio_stays_small(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enlarged whole, 1 x 30 000 would take 4.5 GB; only its middle is needed, and it is where the matrix says."""
+    resize, asked = cv2.resize, []
+
+    def resizing(frame: Any, wanted: tuple[int, int], **options: Any) -> Any:
+        asked.append(wanted[0] * wanted[1])
+        return resize(frame, wanted, **options) if asked[-1] < 1 << 21 else np.zeros((*wanted[::-1], 3), np.uint8)
+
+    monkeypatch.setattr(cv2, "resize", resizing)
+    frame = np.zeros((*size, 3), np.uint8)
+    middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2, 1.0])
+    # A ramp around the middle, 10 grey levels per pixel along the longer side.
+    ramp = np.clip(128 + 10.0 * (np.arange(max(size)) - (max(size) - 1) / 2), 0, 255).astype(np.uint8)
+    frame[...] = ramp[:, None, None] if size[1] < size[0] else ramp[None, :, None]
+    fitted, matrix = Preprocess(224, 224).apply_with_matrix(frame)
+    assert fitted.shape == (224, 224, 3) and max(asked) < 1 << 21
+    assert matrix @ middle == pytest.approx([111.5, 111.5, 1], abs=1.0)
+    assert matrix[0, 0] == pytest.approx(224 / min(size), rel=0.01) == matrix[1, 1]
+    along = fitted[112, :, 0] if size[0] < size[1] else fitted[:, 112, 0]
+    inverse = np.linalg.inv(matrix)
+    axis = 0 if size[0] < size[1] else 1
+    source = inverse[axis, axis] * np.arange(224) + inverse[axis, 2]
+    assert along.astype(float) == pytest.approx(np.interp(source, np.arange(max(size)), ramp), abs=1.5)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (32, 32), (32, 250), (100, 100), (97, 301)])
+def test_ordinary_frames_are_cropped_as_ever(size: tuple[int, int]) -> None:
+    """Resized whole, then the middle cut: what every trained network has seen."""
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    scale = max(64 / size[0], 64 / size[1])
+    whole = (round(size[1] * scale), round(size[0] * scale))
+    how = cv2.INTER_AREA if whole[0] * whole[1] < size[0] * size[1] else cv2.INTER_LINEAR
+    left, top = (whole[0] - 64) // 2, (whole[1] - 64) // 2
+    expected = cv2.resize(frame, whole, interpolation=how)[top : top + 64, left : left + 64]
+    assert (Preprocess(64, 64).apply(frame) == expected).all()
+
+
+def test_what_opencv_cannot_do_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise cv2.error("Insufficient memory")
+
+    monkeypatch.setattr(cv2, "resize", fails)
+    with pytest.raises(DataError, match=r"frame of 4 x 6 pixels to 8 x 12 \(Insufficient memory\)"):
+        Preprocess(8, 8).apply(np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(DataError, match=r"shape \(0, 4, 3\) could not be encoded"):
+        encode_png(np.zeros((0, 4, 3), np.uint8))
+
+
+def test_names_become_printable() -> None:
+    assert printable("Grün/ü.png") == "Grün/ü.png"
+    assert printable(os.fsdecode(b"a\xff/b.png")) == "a\\xff/b.png"
 
 
 @pytest.mark.parametrize(

@@ -114,17 +114,33 @@ def test_library_versions_leave_out_what_is_missing():
 
 
 def test_git_revision(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "edgeattn"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(provenance, "_PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_revision() is None
     identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    for arguments in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
-        subprocess.run(["git", *arguments], check=True)
+
+    def git(*arguments):
+        subprocess.run(["git", *arguments], check=True, cwd=tmp_path)
+
+    git("init", "-q")
+    git(*identity, "commit", "-q", "--allow-empty", "-m", "somebody else's")
+    assert git_revision() is None  # installed inside a repository that does not hold the package
+    git("add", ".")
+    git(*identity, "commit", "-q", "-m", "first")
     clean = git_revision()
     assert clean is not None
     assert len(clean) == 40
     (tmp_path / "new.txt").write_text("x")
     assert git_revision() == f"{clean}+changes"
+
+
+def test_git_revision_is_the_packages_wherever_it_runs(tmp_path, monkeypatch):
+    before = git_revision()
+    monkeypatch.chdir(tmp_path)
+    assert git_revision() == before
 
 
 def test_git_not_installed(monkeypatch):

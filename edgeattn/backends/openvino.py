@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeattn import errors
+from edgeattn import errors, host
 from edgeattn.artifact import sha256_bytes
+from edgeattn.backends._telemetry import silence_telemetry
 from edgeattn.backends.base import MODEL, Compiled, Runner, Specs, Tensors, TensorSpec, check_inputs, last_line
 from edgeattn.errors import EdgeattnError, MachineError, ModelError
 
@@ -28,11 +29,6 @@ BLOB, DESCRIPTION = "engine.blob", "engine.json"
 
 _CAPABILITIES = {"FP32": "fp32", "BF16": "bf16", "FP16": "fp16", "INT8": "int8"}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-# The instruction sets OpenVINO chooses its kernels by, as Linux calls them on x86 and ARM.
-_ISA = {
-    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
-    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
-}
 _NEEDED = {"inference_precision", "blob_sha256", "fingerprint", "layers", "macs", "notes"}
 _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -47,15 +43,6 @@ def missing() -> str | None:
     except (ImportError, OSError) as error:
         return f'OpenVINO cannot be used ({last_line(error)}); install it with: pip install "edgeattn[openvino]".'
     return None
-
-
-def silence_telemetry() -> None:
-    """Keep OpenVINO (and NNCF) from reporting their use to a web service; call it before importing either.
-
-    Their import sends an event and writes an identifier into the home folder wherever the package
-    `openvino_telemetry` is installed. Where it cannot be imported both fall back to a stub of their own.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def library() -> Any:
@@ -97,7 +84,7 @@ def fingerprint() -> dict[str, str]:
         "openvino": library().get_version(),
         "cpu": core().get_property("CPU", "FULL_DEVICE_NAME"),
         "capabilities": " ".join(sorted(core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
-        "isa": " ".join(sorted(_ISA.intersection(_processor_flags()))),
+        "isa": " ".join(sorted(host.isa())),
     }
 
 
@@ -285,12 +272,3 @@ def _built(folder: Path, config: dict[str, Any]) -> Any:
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
     return TensorSpec(port.get_any_name(), shape, np.dtype(port.get_element_type().to_dtype()).name)
-
-
-def _processor_flags() -> list[str]:
-    """The first processor's feature flags on Linux; nothing elsewhere, where OpenVINO's own name for it has to do."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    return next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.backends.base import Runner, Specs, Tensors, TensorSpec, check_inputs
+from edgeattn.errors import ModelError
 
 
 def missing() -> str | None:
@@ -47,6 +48,8 @@ class _PyTorchRunner:
     def infer(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
         import torch
 
+        if self._model is None:
+            raise ModelError("This runner is closed; load the model again.")
         check_inputs(self._specs, inputs)
         with torch.inference_mode():
             outputs = self._model(torch.from_numpy(np.ascontiguousarray(inputs[self._specs.inputs[0].name])))

@@ -55,8 +55,9 @@ class Manifest:
     """`inputs` are camera frames in the order `model(...)` takes them; each is prepared by `preprocess`.
 
     `engine_dir` is the folder of the compiled engine inside the bundle, None when it is built on the device.
-    `fingerprint` says which library and processor that engine was compiled for. `provenance` is free: recipe, created,
-    git, artifact hashes, packages. `files` is filled by `write_bundle`.
+    `decoding` is the task's, and says how to read the outputs. `fingerprint` says which library and processor that
+    engine was compiled for. `provenance` is free: recipe, artifact hashes, packages. `files` is filled by
+    `write_bundle`.
     """
 
     task: str

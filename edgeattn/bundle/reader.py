@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeattn.artifact import sha256_bytes, write_atomic
+from edgeattn.artifact import sha256_bytes
 from edgeattn.bundle import signature
 from edgeattn.bundle.archive import Archive
 from edgeattn.bundle.manifest import MANIFEST, SIGNATURE, Manifest
@@ -43,11 +43,6 @@ class Bundle:
         if len(data) != entry.size_bytes or sha256_bytes(data) != entry.sha256:
             raise BundleError(f"'{name}' in the bundle {self.path} changed while it was in use; open it again.")
         return data
-
-    def extract(self, folder: Path) -> None:
-        """Write every listed file below `folder`. Raises BundleError, StorageError."""
-        for name in self.manifest.files:
-            write_atomic(folder / name, self.read(name))
 
 
 def open_bundle(path: Path, *, key: Path | None = None) -> Bundle:

@@ -1,6 +1,6 @@
 """The command line: one click command per file of this room, found by file name.
 
-Commands parse, call and print; nothing else in the package prints. Exit codes are CONTRACT v1's.
+Commands parse, call and print; nothing else in the package prints. Exit codes are docs/contract.md's.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
         code = error.exit_code
     except OSError as error:
         _drop_output()
-        _say(f"error: {error.filename or 'the output'} cannot be read or written ({error.strerror}).")
+        _say(f"error: {error.filename or 'the output'} cannot be read or written ({error.strerror or error}).")
         code = StorageError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -41,5 +41,6 @@ def command(recipe: str, out: Path, source: str, licence: str) -> None:
         source=source or getattr(module, "SOURCE", ""),
         licence=licence or getattr(module, "LICENCE", ""),
         rebuild=f"edgeattn calibration {recipe} --out {out}",
+        settings=getattr(splits.calibration, "settings", None),
     )
     click.echo(written)

@@ -58,7 +58,7 @@ class RunConsole:
         step = text.split(",")[0].split(":")[0]
         if self._verbose or step != self._last_text or now - self._last_time > _PLAIN_EVERY_S:
             share = f" {done}/{total}" if total > 1 else ""
-            if not (step.startswith("epoch") and now - self._last_time < _PLAIN_EVERY_S):
+            if self._verbose or not (step.startswith("epoch") and now - self._last_time < _PLAIN_EVERY_S):
                 self.console.print(f"  {escape(text)}{share}")
                 self._last_text, self._last_time = step, now
 

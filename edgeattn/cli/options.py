@@ -21,7 +21,7 @@ def data_root() -> Path:
 
 
 def run_options(command: F) -> F:
-    """The common options of CONTRACT v1 for whatever runs stages."""
+    """The common options of docs/contract.md for whatever runs stages."""
     decorators = [
         click.argument("recipe"),
         click.option("--target", default="cpu", show_default=True, help="The device; see: edgeattn targets."),

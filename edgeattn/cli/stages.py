@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from datetime import datetime, timezone
@@ -52,6 +53,8 @@ def run_until(
     chosen = load_recipe(recipe, overrides, seed)
     device = load_target(target)
     folder = out or Path("reports") / f"{chosen.name}-{device.name}" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    # What the run itself unpacks of bundles stays in the store, not in the home folder.
+    os.environ.setdefault("EDGEATTN_CACHE", str(store / "cache"))
     with RunConsole(quiet=quiet or as_json, verbose=verbose) as console:
         context = Context(
             recipe=chosen,

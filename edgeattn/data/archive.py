@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 
 from edgeattn.artifact import sha256_bytes
 from edgeattn.errors import DataError
+from edgeattn.imaging import printable
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 # A compressed archive is held in memory unpacked, once per process.
@@ -40,7 +41,7 @@ class TarReader:
         return data[start : start + size]
 
     def where(self, file: str) -> str:
-        return f"{file} in {self._key[0]}"
+        return printable(f"{file} in {self._key[0]}")
 
     def identities(self, files: Sequence[str]) -> tuple[list[str], bool]:
         return [sha256_bytes(self.read(file)) for file in files], True

@@ -6,13 +6,13 @@ A format is `data/<name>.py` with a frozen dataclass `Settings` (the recipe's fi
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgeattn.errors import DataError
 from edgeattn.imaging import Frame
@@ -45,7 +45,8 @@ class Splits:
     """`train`, `calibration` and `evaluation` share no image (see `assert_disjoint`).
 
     `fingerprint` changes whenever the content of any split does; it enters artifact keys, so it must be cheap to
-    compute and must not decode images.
+    compute and must not decode images. `training_fingerprint` is the same for `train` and `evaluation` alone, so that
+    another calibration split does not call for another training.
     """
 
     train: Dataset
@@ -53,28 +54,15 @@ class Splits:
     evaluation: Dataset
     labels: tuple[str, ...]
     fingerprint: str
-
-
-class Subset:
-    """The samples of `base` at `indices`, in that order."""
-
-    def __init__(self, base: Dataset, indices: Sequence[int] | NDArray[np.int64]) -> None:
-        self._base = base
-        self._indices = [int(i) for i in indices]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._base[self._indices[index]]
-
-    def name(self, index: int) -> str:
-        return self._base.name(self._indices[index])
+    training_fingerprint: str
 
 
 def locate(path: str, root: Path) -> Path:
-    """`path` as it is when absolute, else below `root`, else below the current directory. Raises DataError."""
-    places = tuple(dict.fromkeys((root / path, Path(path).absolute())))
+    """`path` as it is when absolute, else below `root`, else below the current directory; `~` is the home folder.
+
+    Raises DataError when there is nothing.
+    """
+    places = tuple(dict.fromkeys((below(root, path), below(Path.cwd(), path))))
     for place in places:
         if place.exists():
             return place
@@ -82,6 +70,11 @@ def locate(path: str, root: Path) -> Path:
         f"There is no {' nor '.join(str(place) for place in places)}; set the environment variable EDGEATTN_DATA to "
         "the folder that holds your data sets, or correct data.path."
     )
+
+
+def below(root: Path, path: str) -> Path:
+    """`root`/`path`, or `path` itself when it is absolute or begins with `~`."""
+    return root / os.path.expanduser(path)  # noqa: PTH111  (Path.expanduser raises where there is no such user)
 
 
 def sample_hash(sample: Sample) -> str:

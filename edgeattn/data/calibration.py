@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeattn.artifact import sha256_bytes, write_atomic
-from edgeattn.data.base import Dataset, Sample
+from edgeattn.data.base import Dataset, Sample, below
 from edgeattn.errors import DataError, storage_errors
 from edgeattn.imaging import decode_image, encode_png
 
@@ -20,11 +21,12 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, eq=False)
 class CalibrationFiles:
-    """A data set read from a folder that `write_calibration` made."""
+    """A data set read from a folder that `write_calibration` made; `settings` is what its generator recorded."""
 
     folder: Path
     labels: tuple[str, ...]
     files: tuple[dict[str, Any], ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -39,12 +41,21 @@ class CalibrationFiles:
 
 
 def write_calibration(
-    dataset: Dataset, labels: tuple[str, ...], out: Path, *, name: str, source: str, licence: str, rebuild: str
+    dataset: Dataset,
+    labels: tuple[str, ...],
+    out: Path,
+    *,
+    name: str,
+    source: str,
+    licence: str,
+    rebuild: str,
+    settings: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write every sample to `out`, which appears whole or not at all and replaces an earlier calibration folder.
 
-    `rebuild` is the command that gives the same files again; targets must be JSON-able. Raises StorageError, and
-    DataError when `out` is something else than a calibration folder.
+    `rebuild` is the command that gives the same files again, `settings` what a generator must know to tell whether they
+    fit a recipe; targets must be JSON-able. Raises StorageError, and DataError when `out` is something else than a
+    calibration folder.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link and replace what it points to)
     if out.exists() and not (out / MANIFEST).is_file():
@@ -63,7 +74,14 @@ def write_calibration(
                 (building / file).write_bytes(data)
                 described = {"file": file, "sha256": sha256_bytes(data), "target": sample.target}
                 files.append(described | {"name": dataset.name(index)})
-            manifest = {"schema": SCHEMA, "name": name, "source": source, "licence": licence, "rebuild": rebuild}
+            manifest: dict[str, Any] = {
+                "schema": SCHEMA,
+                "name": name,
+                "source": source,
+                "licence": licence,
+                "rebuild": rebuild,
+            }
+            manifest |= {"settings": dict(settings)} if settings else {}
             write_atomic(building / MANIFEST, _lines(manifest | {"labels": list(labels)}, files))
             if out.exists():
                 out.replace(replaced)
@@ -81,6 +99,7 @@ def read_calibration(folder: Path) -> CalibrationFiles:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema"] != SCHEMA:
             raise DataError(f"{path} has the schema {manifest['schema']!r}; this version reads {SCHEMA!r}.")
+        settings = dict(manifest.get("settings", {}))
         labels = tuple(str(label) for label in manifest["labels"])
         entries = tuple(
             {key: entry[key] for key in ("file", "sha256", "target", "name")} for entry in manifest["files"]
@@ -99,12 +118,12 @@ def read_calibration(folder: Path) -> CalibrationFiles:
                 f"{path} names the file {entry['file']!r} outside its folder; rebuild the calibration files."
             )
         _verified(folder / entry["file"], entry["sha256"])
-    return CalibrationFiles(folder=folder, labels=labels, files=entries)
+    return CalibrationFiles(folder=folder, labels=labels, files=entries, settings=settings)
 
 
 def find_calibration(folder: str) -> Path:
     """`folder` below the current directory or, failing that, below the repository. Raises DataError."""
-    places = (Path(folder), Path(__file__).resolve().parents[2] / folder)
+    places = (below(Path(), folder), below(Path(__file__).resolve().parents[2], folder))
     for place in places:
         if place.is_dir():
             return place

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgeattn.data.base import Splits, locate
-from edgeattn.data.labelled import SUFFIXES, FolderReader, draw_calibration, hold_out, make_splits
+from edgeattn.data.labelled import FolderReader, draw_calibration, hold_out, make_splits
 from edgeattn.errors import DataError
+from edgeattn.imaging import IMAGE_SUFFIXES
 
 _SPLITS = {
     "train": "train",
@@ -114,7 +115,7 @@ def _list_rows(path: Path, split: str) -> Iterator[_Row]:
         if not text:
             continue
         image, label = text, PurePosixPath(text).parent.name
-        if PurePosixPath(text).suffix.lower() not in SUFFIXES:
+        if PurePosixPath(text).suffix.lower() not in IMAGE_SUFFIXES:
             # Only the last word is the label: paths may hold spaces.
             image, _, label = text.replace("\t", " ").rpartition(" ")
         if not image.strip() or not label:

@@ -12,9 +12,8 @@ import numpy as np
 from edgeattn.artifact import sha256_bytes, sha256_json
 from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import DataError
-from edgeattn.imaging import decode_image
+from edgeattn.imaging import decode_image, printable
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 # Folders up to this size are fingerprinted by content, larger ones by path, size and time of change.
 HASHED_BYTES_MAX = 512 << 20
 
@@ -29,7 +28,7 @@ class Reader(Protocol):
         ...
 
     def where(self, file: str) -> str:
-        """How a message calls the file."""
+        """How a message calls the file; printable."""
         ...
 
     def identities(self, files: Sequence[str]) -> tuple[list[str], bool]:
@@ -48,11 +47,11 @@ class FolderReader:
             return (self._folder / file).read_bytes()
         except OSError as error:
             raise DataError(
-                f"The image {self._folder / file} cannot be read ({error.strerror}); check the path."
+                f"The image {self.where(file)} cannot be read ({error.strerror}); check the path."
             ) from error
 
     def where(self, file: str) -> str:
-        return str(self._folder / file)
+        return printable(str(self._folder / file))
 
     def identities(self, files: Sequence[str]) -> tuple[list[str], bool]:
         try:
@@ -84,7 +83,7 @@ class LabelledImages:
         return Sample(frame=decode_image(self._reader.read(file), self._reader.where(file)), target=self.targets[index])
 
     def name(self, index: int) -> str:
-        return self.files[index]
+        return printable(self.files[index])
 
 
 def by_name(name: str) -> bytes:
@@ -164,13 +163,20 @@ def make_splits(name: str, reader: Reader, train: Classes, calibration: Classes,
     _check_disjoint(parts, identities, reader)
     described = {
         split: [
-            [by_name(file).decode("utf-8", "backslashreplace"), target, value]
+            [printable(file), target, value]
             for file, target, value in zip(images.files, images.targets, identities[split], strict=True)
         ]
         for split, images in parts.items()
     }
-    fingerprint = f"{name}-{sha256_json({'labels': labels, **described})[:32]}"
-    return Splits(parts["train"], parts["calibration"], parts["evaluation"], labels, fingerprint)
+    identity = {"labels": labels, "train": described["train"], "evaluation": described["evaluation"]}
+    return Splits(
+        parts["train"],
+        parts["calibration"],
+        parts["evaluation"],
+        labels,
+        fingerprint=f"{name}-{sha256_json({**identity, 'calibration': described['calibration']})[:32]}",
+        training_fingerprint=f"{name}-{sha256_json(identity)[:32]}",
+    )
 
 
 def _check_disjoint(

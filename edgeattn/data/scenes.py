@@ -9,24 +9,30 @@ between the splits.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeattn.artifact import sha256_file, sha256_json
+from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Dataset, Sample, Splits
-from edgeattn.data.calibration import find_calibration, read_calibration
+from edgeattn.data.calibration import CalibrationFiles, find_calibration, read_calibration
 from edgeattn.data.scene_plan import ScenePlan, make_plan
 from edgeattn.data.scene_render import degraded
 from edgeattn.data.scene_source import LABELS, SPLITS, assert_splits_disjoint, fingerprint, source
 from edgeattn.errors import DataError
 
 GENERATOR = 1  # raise it whenever the same plan gives other pixels: it is part of the fingerprint
+SOURCE = (
+    'edgeattn data format "scenes", split "calibration": digits of scikit-learn\'s load_digits (UCI Optical '
+    "Recognition of Handwritten Digits, test set; E. Alpaydin, C. Kaynak) on its sample photographs china.jpg and "
+    "flower.jpg (see ../README.md)"
+)
+LICENCE = "digits CC BY 4.0; photographs CC BY 2.0"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`size` is the frame's side in pixels, `digits` how many each scene shows (one for classification).
+    """`size` is the frame's side in pixels; each scene shows one digit.
 
     `calibration_dir`: a folder of committed calibration files, used whole instead of `calibration` new scenes.
     """
@@ -35,7 +41,6 @@ class Settings:
     train: int = 12000
     calibration: int = 300
     evaluation: int = 2000
-    digits: int = 1
     calibration_dir: str | None = None
 
 
@@ -58,6 +63,11 @@ class Scenes:
         target: Any = labels[0] if self._digits == 1 else labels
         return Sample(frame=degraded(source(), plan), target=target)
 
+    @property
+    def settings(self) -> dict[str, int]:
+        """What a calibration manifest records; files of another size or number of digits fit no other recipe."""
+        return {"size": self._size, "digits": self._digits, "seed": self._seed}
+
     def plan(self, index: int) -> ScenePlan:
         """Every random choice of scene `index`, for boxes, masks and second views. Raises IndexError."""
         if not 0 <= index < self._length:
@@ -73,32 +83,48 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
     _check(settings)
     assert_splits_disjoint(source())
     train, calibration, evaluation = (
-        Scenes(split, getattr(settings, split), seed=seed, size=settings.size, digits=settings.digits)
-        for split in SPLITS
+        Scenes(split, getattr(settings, split), seed=seed, size=settings.size) for split in SPLITS
     )
     identity: dict[str, Any] = {
-        "settings": asdict(settings) | {"calibration_dir": None},
+        "settings": {"size": settings.size, "train": settings.train, "evaluation": settings.evaluation},
         "seed": seed,
         "generator": GENERATOR,
         "source": fingerprint(),
     }
     used: Dataset = calibration
+    calibrated: Any = settings.calibration
     if settings.calibration_dir is not None:
-        folder = find_calibration(settings.calibration_dir)
-        used = _committed(folder)
-        identity["calibration"] = sha256_file(folder / "manifest.json")
-    return Splits(train, used, evaluation, LABELS, f"scenes-{sha256_json(identity)[:32]}")
+        used = files = _committed(find_calibration(settings.calibration_dir), calibration)
+        # Only what calibration sees: other words in the manifest change nothing.
+        calibrated = [[entry["sha256"], entry["target"]] for entry in files.files]
+    return Splits(
+        train,
+        used,
+        evaluation,
+        LABELS,
+        fingerprint=f"scenes-{sha256_json({**identity, 'calibration': calibrated})[:32]}",
+        training_fingerprint=f"scenes-{sha256_json(identity)[:32]}",
+    )
 
 
-def _committed(folder: Path) -> Dataset:
+def _committed(folder: Path, wanted: Scenes) -> CalibrationFiles:
+    """The files in `folder`. Raises DataError when they are not like `wanted`; another seed is allowed."""
     files = read_calibration(folder)
     if files.labels != LABELS:
         raise DataError(f"The calibration files in {folder} have the labels {files.labels}, not the digits 0 to 9.")
+    asked = wanted.settings
+    held = {**asked, **files.settings}
+    if (held["size"], held["digits"]) != (asked["size"], asked["digits"]):
+        raise DataError(
+            f"{folder} holds {held['size']}-pixel scenes of {held['digits']} digit(s), the recipe asks for "
+            f"{asked['size']}-pixel scenes of {asked['digits']}; set data.calibration_dir=null or rebuild it with "
+            f"edgeattn calibration RECIPE --out {folder}."
+        )
     return files
 
 
 def _check(settings: Settings) -> None:
-    limits = {"size": (32, 1024), "digits": (1, 16)} | dict.fromkeys(SPLITS, (1, 10_000_000))
+    limits = {"size": (32, 1024)} | dict.fromkeys(SPLITS, (1, 10_000_000))
     for field, (low, high) in limits.items():
         value = getattr(settings, field)
         if not low <= value <= high:

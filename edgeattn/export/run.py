@@ -27,8 +27,8 @@ from edgeattn.recipe import ExportSection
 def export(source: Path, settings: ExportSection, frames: Sequence[Frame], out: Path) -> None:
     """Write `model.onnx` and `model.json` of the trained model in `source` into `out`.
 
-    `frames` are prepared real frames `(H, W, 3)` for the parity proof; at least two for a dynamic batch. Raises
-    StageFailed naming the output and the size of the error when ONNX Runtime and PyTorch differ.
+    `frames` are prepared real frames `(H, W, 3)` for the parity proof. Raises StageFailed naming the output and the
+    size of the error when ONNX Runtime and PyTorch differ.
     """
     model = camera.load(source)
     graph = to_onnx(model, dynamic_batch=settings.dynamic_batch, opset=settings.opset)
@@ -62,12 +62,15 @@ def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> on
 
 
 def prove_parity(source: Path, exported: Path, settings: ExportSection, frames: Sequence[Frame]) -> None:
-    """Compare both on `frames`, one by one and, when the batch is dynamic, in a batch of all. Raises StageFailed."""
+    """Compare both on `frames`, one by one and, when the batch is dynamic, in a batch of all. Raises StageFailed.
+
+    A batch needs two different frames to show one that is mixed up: a single frame is joined by its mirror image.
+    """
     reference = backends.find("pytorch").load(source, threads=1)
     candidate = backends.find("onnxruntime").load(exported, threads=1)
     batches: list[np.ndarray[Any, np.dtype[np.uint8]]] = [frame[None] for frame in frames]
     if settings.dynamic_batch:
-        batches.append(np.stack(frames))
+        batches.append(np.stack(frames if len(frames) > 1 else [*frames, *(frame[:, ::-1] for frame in frames)]))
     try:
         for frame in batches:
             want, got = reference.infer({camera.INPUT: frame}), candidate.infer({camera.INPUT: frame})

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.backends.base import Runner
-from edgeattn.errors import DataError, ModelError
+from edgeattn.errors import DataError, ModelError, StageFailed
 from edgeattn.imaging import Frame
 from edgeattn.metrics.tensors import Sums
 from edgeattn.stats import (
@@ -89,14 +89,14 @@ class Drift:
 def run_outputs(runner: Runner, frames: Iterable[Frame], input_name: str) -> list[dict[str, NDArray[Any]]]:
     """The outputs of each preprocessed frame, one call per frame (batch 1).
 
-    Raises ModelError when an output holds NaN or infinity, and whatever the runner raises.
+    Raises StageFailed when an output holds NaN or infinity, and whatever the runner raises.
     """
     collected = []
     for index, frame in enumerate(frames):
         outputs = runner.infer({input_name: frame[np.newaxis]})
         for name, value in outputs.items():
             if not np.isfinite(value).all():
-                raise ModelError(
+                raise StageFailed(
                     f"Output '{name}' holds NaN or infinite values for sample {index}; if the FP32 model is sound "
                     "there, this variant overflows: keep the layers that do so in higher precision."
                 )

@@ -210,7 +210,7 @@ def measure_latency(
         parents=parents,
         threads={candidate.name: candidate.threads for candidate in candidates},
         protocols={
-            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(frames), seed=seed)
+            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(c.frames or frames), seed=seed)
             for c in candidates
         },
         throttled=None if unknown else throttled_after != throttled_before,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeattn import __version__, host
+from edgeattn import __version__, host, tasks
 from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import StageFailed
-from edgeattn.pipeline.stages import Context, data_record, prepared
+from edgeattn.pipeline.stages import Context, backend_modules, data_record, prepared
 from edgeattn.provenance import code_version, library_versions
 
 _GOLDEN_SAMPLES = 4
@@ -47,10 +47,15 @@ def bundle(context: Context, graph: Artifact, engine: Artifact) -> Artifact:
     inputs = {
         "graph": graph.sha256,
         "engine": engine.sha256,
-        "evaluation": data_record(context).json("data.json")["eval_sha256"],
+        "evaluation": data_record(context).json("data.json")["eval_key"],
         "name": name,
         "signed_by": context.signed_by,
-        "code": code_version("edgeattn.pipeline.bundling", "edgeattn.runtime", f"edgeattn.tasks.{recipe.task}"),
+        "code": code_version(
+            "edgeattn.pipeline.bundling",
+            "edgeattn.runtime",
+            f"edgeattn.tasks.{recipe.task}",
+            *backend_modules(target.backend),
+        ),
         "libraries": library_versions(target.backend),
     }
     return context.build(Stage.BUNDLE, engine.variant, inputs, make)
@@ -67,6 +72,7 @@ def _manifest(context: Context, specs: Any, graph: Artifact, engine: Artifact) -
         inputs=tuple(Tensor(s.name, s.shape, s.dtype, colour="bgr", value_range=(0.0, 255.0)) for s in specs.inputs),
         outputs=tuple(Tensor(s.name, s.shape, s.dtype) for s in specs.outputs),
         preprocess=context.preprocess,
+        decoding=tasks.find(recipe.task).decoding,
         variant=engine.variant,
         target=context.target.name,
         backend=context.target.backend,

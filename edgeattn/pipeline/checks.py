@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edgeattn.artifact import Artifact, Stage, write_atomic
 from edgeattn.backends.base import Runner
 from edgeattn.imaging import Frame, encode_png
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context, data_record, prepared
+from edgeattn.pipeline.stages import Context, backend_modules, data_record, prepared
 from edgeattn.provenance import code_version, library_versions
 
 REFERENCE = "train/fp32"
@@ -32,43 +32,31 @@ _EXAMPLES = 8
 Outputs = list[dict[str, NDArray[Any]]]
 
 
-def accuracy(context: Context, row: Row, entry: str, reference: Artifact | None) -> tuple[Row, Artifact]:
+def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Row, Artifact]:
     """The row with its metric and, against the reference's check, its drift; and the check itself.
 
-    `entry` names the function that loads the row's artifact (see `measure.candidate`).
+    Raises StageFailed when an output is not finite.
     """
-    assert row.artifact is not None
-    artifact = row.artifact
-    task = tasks.find(context.recipe.task)
-    whole_call = row.stage is Stage.BUNDLE
+    artifact = _artifact(row)
 
     def make(work: Path, out: Path) -> None:
         from edgeattn.measure.candidate import open_entry
         from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 
         context.progress(0, 1, f"checking the accuracy of {row.name}")
-        samples = context.splits.evaluation
-        # The bundle prepares frames itself: giving it raw ones proves that app and training see the same pixels.
-        frames = _raw(context) if whole_call else prepared(samples, context.preprocess)
-        targets = [samples[i].target for i in range(len(samples))]
-        runner: Runner = open_entry(entry, artifact.path, context.threads)
+        task, seed = tasks.find(context.recipe.task), context.recipe.seed
+        targets: list[Any] = []
+        runner: Runner = open_entry(row.entry, artifact.path, context.threads)
         try:
+            frames = _frames(context, targets, raw=row.stage is Stage.BUNDLE)
             outputs = run_outputs(runner, frames, runner.specs.inputs[0].name)
         finally:
             runner.close()
-        metric, scores = measure_metric(task, outputs, targets, seed=context.recipe.seed)
+        metric, scores = measure_metric(task, outputs, targets, seed=seed)
         record: dict[str, Any] = {"metric": metric.to_dict(), "drift": None}
         if reference is not None:
-            baseline = load_outputs(reference)
-            drift = measure_drift(
-                task,
-                baseline,
-                outputs,
-                np.load(reference.path / "scores.npy"),
-                scores,
-                REFERENCE,
-                seed=context.recipe.seed,
-            )
+            baseline, base_scores = load_outputs(reference), np.load(reference.path / "scores.npy")
+            drift = measure_drift(task, baseline, outputs, base_scores, scores, REFERENCE, seed=seed)
             record["drift"] = drift.to_dict()
         stacked: dict[str, Any] = {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
         np.savez(out / "outputs.npz", **stacked)
@@ -76,79 +64,94 @@ def accuracy(context: Context, row: Row, entry: str, reference: Artifact | None)
         np.save(out / "targets.npy", np.asarray(targets))
         write_atomic(out / "check.json", json.dumps(record, indent=1))
 
-    inputs = {
-        "artifact": artifact.sha256,
-        "entry": entry,
-        "reference": reference and reference.sha256,
-        "evaluation": data_record(context).json("data.json")["eval_sha256"],
-        "preprocess": context.preprocess.to_dict(),
-        "threads": context.threads,
-        "host": host.identity(),
-        "seed": context.recipe.seed,
-        "code": code_version("edgeattn.measure.drift", f"edgeattn.tasks.{context.recipe.task}", entry.split(":")[0]),
-        "libraries": library_versions(*_BACKENDS),
-    }
-    check = context.build(Stage.CHECK, f"accuracy-{row.name}", inputs, make)
+    check = context.build(Stage.CHECK, f"accuracy-{row.name}", _accuracy_inputs(context, row, reference), make)
     record = check.json("check.json")
-    return row.measured((check,), metric=record["metric"], drift=record["drift"]), check
+    seconds = round((row.seconds or 0.0) + check.seconds, 3)
+    return row.measured(check, metric=record["metric"], drift=record["drift"], seconds=seconds), check
 
 
-def latency(
-    context: Context, rows: Sequence[Row], entry_of: Callable[[Row], str], parents: dict[str, str]
-) -> list[Row]:
+def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
     """The rows, the reference among them, with latency and memory from interleaved rounds of all of them."""
-    artifacts = {row.name: row.artifact for row in rows if row.artifact is not None}
 
     def make(work: Path, out: Path) -> None:
         from edgeattn.measure.candidate import Candidate
         from edgeattn.measure.latency import measure_latency
 
-        def tell(message: str) -> None:
-            context.progress(0, 1, message)
+        def candidate(row: Row) -> Candidate:
+            own = _camera_frames(context) if row.stage is Stage.BUNDLE else None
+            return Candidate(row.name, row.entry, _artifact(row).path, context.threads, frames=own)
 
-        candidates = [
-            Candidate(
-                row.name,
-                entry_of(row),
-                artifacts[row.name].path,
-                context.threads,
-                frames=_camera_frames(context) if row.stage is Stage.BUNDLE else None,
-            )
-            for row in rows
-            if row.name in artifacts
-        ]
         results = measure_latency(
-            candidates,
+            [candidate(row) for row in rows],
             prepared(context.splits.evaluation, context.preprocess, _LATENCY_FRAMES),
             reference=REFERENCE,
-            parents=parents,
+            parents=_parents(rows),
             seconds=context.recipe.measure.latency_seconds,
             seed=context.recipe.seed,
-            progress=tell,
+            progress=lambda message: context.progress(0, 1, message),
         )
         record = {
             name: {"latency": result.to_dict(), "memory": result.memory.to_dict()} for name, result in results.items()
         }
         write_atomic(out / "latency.json", json.dumps(record))
 
-    inputs = {
-        "artifacts": {name: artifact.sha256 for name, artifact in artifacts.items()},
-        "entries": {row.name: entry_of(row) for row in rows},
-        "parents": parents,
-        "threads": context.threads,
-        "seconds": context.recipe.measure.latency_seconds,
-        "seed": context.recipe.seed,
-        "evaluation": data_record(context).json("data.json")["eval_sha256"],
-        "host": host.identity(),
-        "code": code_version("edgeattn.measure.latency", "edgeattn.measure.worker"),
-        "libraries": library_versions(*_BACKENDS),
-    }
-    check = context.build(Stage.CHECK, f"latency-{rows[-1].stage.value}", inputs, make)
+    check = context.build(Stage.CHECK, f"latency-{rows[-1].stage.value}", _latency_inputs(context, rows), make)
     record = check.json("latency.json")
     for values in record.values():
         if parent := values["latency"]["parent"]:
             parent["variant"] = parent["variant"].partition("/")[2]
-    return [row.measured((check,), **record[row.name]) if row.name in record else row for row in rows]
+    return [row.measured(check, **record[row.name]) for row in rows]
+
+
+def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> dict[str, Any]:
+    return {
+        "artifact": _artifact(row).sha256,
+        "entry": row.entry,
+        "reference": reference and reference.sha256,
+        "evaluation": data_record(context).json("data.json")["eval_key"],
+        "preprocess": context.preprocess.to_dict(),
+        "threads": context.threads,
+        "host": host.identity(),
+        "seed": context.recipe.seed,
+        "code": code_version("edgeattn.measure.drift", *_executed(context, row)),
+        "libraries": library_versions(*_BACKENDS),
+    }
+
+
+def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
+    executed = [module for row in rows for module in _executed(context, row)]
+    return {
+        "artifacts": {row.name: _artifact(row).sha256 for row in rows},
+        "entries": {row.name: row.entry for row in rows},
+        "parents": _parents(rows),
+        "threads": context.threads,
+        "seconds": context.recipe.measure.latency_seconds,
+        "seed": context.recipe.seed,
+        "evaluation": data_record(context).json("data.json")["eval_key"],
+        "preprocess": context.preprocess.to_dict(),
+        "host": host.identity(),
+        "code": code_version("edgeattn.measure.latency", "edgeattn.measure.worker", *executed),
+        "libraries": library_versions(*_BACKENDS),
+    }
+
+
+def _executed(context: Context, row: Row) -> list[str]:
+    """The modules that run when the row's model is called: what they do is part of every figure."""
+    return [row.entry.partition(":")[0], *backend_modules(row.backend), f"edgeattn.tasks.{context.recipe.task}"]
+
+
+def _parents(rows: Sequence[Row]) -> dict[str, str]:
+    """Whom each row must beat: INT8 the fastest usual float form there is, the others FP32, a bundle its own engine."""
+    names = {row.name for row in rows}
+    floats = {"int8": ("fp16", "bf16", "fp32"), "bf16": ("fp32",), "fp16": ("fp32",)}
+    parents = {}
+    for row in rows:
+        found = [f"{row.stage.value}/{variant}" for variant in floats.get(row.variant, ())]
+        if row.stage is Stage.BUNDLE:
+            found = [f"{Stage.COMPILE.value}/{row.variant}"]
+        if parent := next((name for name in found if name in names), None):
+            parents[row.name] = parent
+    return parents
 
 
 def load_outputs(check: Artifact) -> Outputs:
@@ -200,9 +203,22 @@ def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] |
     return {"labels": list(context.splits.labels), "values": values}
 
 
-def _raw(context: Context) -> list[Frame]:
+def _frames(context: Context, targets: list[Any], *, raw: bool) -> Iterator[Frame]:
+    """The evaluation frames one by one, appending each one's target to `targets`.
+
+    `raw` ones are as the camera delivers them: a bundle prepares frames itself, and giving it those proves that app and
+    training see the same pixels.
+    """
     samples = context.splits.evaluation
-    return [samples[i].frame for i in range(len(samples))]
+    for index in range(len(samples)):
+        sample = samples[index]
+        targets.append(sample.target)
+        yield sample.frame if raw else context.preprocess.apply(sample.frame)
+
+
+def _artifact(row: Row) -> Artifact:
+    assert row.artifact is not None, row.name
+    return row.artifact
 
 
 def _camera_frames(context: Context) -> tuple[Frame, ...]:

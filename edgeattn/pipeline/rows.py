@@ -12,7 +12,7 @@ from edgeattn.measure.select import Candidate
 
 @dataclass(frozen=True)
 class Row:
-    """Fields as in CONTRACT v1's report.json; what was not measured stays None."""
+    """Fields as in docs/contract.md, report.json; what was not measured stays None."""
 
     stage: Stage
     variant: str
@@ -32,12 +32,17 @@ class Row:
     def name(self) -> str:
         return f"{self.stage.value}/{self.variant}"
 
-    def measured(self, checks: tuple[Artifact, ...], **fields: Any) -> Row:
-        """With measured fields added; the row counts as cached only when the measurements were cached too."""
-        cached = self.status == "cached" and all(check.cached for check in checks)
-        seconds = (self.seconds or 0.0) + sum(check.seconds for check in checks)
-        status = "cached" if cached else "ok"
-        return replace(self, status=status, seconds=round(seconds, 3), **fields)
+    @property
+    def entry(self) -> str:
+        """The function that loads the artifact as a runner (see `measure.candidate`)."""
+        if self.stage is Stage.BUNDLE:
+            return "edgeattn.runtime:load_runner"
+        return f"edgeattn.backends.{self.backend}:load"
+
+    def measured(self, check: Artifact, **fields: Any) -> Row:
+        """With fields measured in `check`; the row counts as cached only when its measurements were cached too."""
+        status = "cached" if self.status == "cached" and check.cached else "ok"
+        return replace(self, status=status, **fields)
 
     def candidate(self) -> Candidate:
         """The row as the selection sees it."""

@@ -13,15 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgeattn import data, host
-from edgeattn.artifact import Artifact, Precision, Stage, Store, artifact_key, write_atomic
-from edgeattn.data.base import Dataset, Splits, assert_disjoint, dataset_hashes, set_hash
+from edgeattn import backends, data, host
+from edgeattn.artifact import Artifact, Precision, Stage, Store, artifact_key, sha256_json, write_atomic
+from edgeattn.data.base import Dataset, Splits, assert_disjoint, sample_hash, set_hash
 from edgeattn.imaging import Frame, Preprocess
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
-
-_FLOAT_ON_CPU = (Precision.FP32, Precision.BF16)
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,16 @@ def data_record(context: Context) -> Artifact:
     splits = context.splits
 
     def make(work: Path, out: Path) -> None:
-        context.progress(0, 3, "hashing the data")
-        hashes = {}
-        for index, name in enumerate(("train", "calibration", "evaluation"), start=1):
-            hashes[name] = dataset_hashes(getattr(splits, name))
+        hashes: dict[str, list[str]] = {}
+        targets: list[str] = []
+        for index, name in enumerate(("train", "calibration", "evaluation")):
             context.progress(index, 3, "hashing the data")
+            samples = getattr(splits, name)
+            hashes[name] = []
+            for sample in (samples[i] for i in range(len(samples))):
+                hashes[name].append(sample_hash(sample))
+                if name == "evaluation":
+                    targets.append(str(sample.target))
         for first, second in (("train", "evaluation"), ("calibration", "evaluation")):
             assert_disjoint(hashes[first], hashes[second], f"{first} and {second}")
         record = {
@@ -88,11 +91,16 @@ def data_record(context: Context) -> Artifact:
             "eval_n": len(hashes["evaluation"]),
             "calibration_sha256": set_hash(hashes["calibration"]),
             "eval_sha256": set_hash(hashes["evaluation"]),
-            "labels": list(splits.labels),
+            # Checks keep outputs sample by sample, so their key knows the order and the targets too.
+            "eval_key": sha256_json([hashes["evaluation"], targets, list(splits.labels)]),
         }
         write_atomic(out / "data.json", json.dumps(record, indent=1))
 
-    inputs = {"fingerprint": splits.fingerprint, "code": code_version("edgeattn.data.base", _format(context))}
+    inputs = {
+        "fingerprint": splits.fingerprint,
+        "code": code_version("edgeattn.data.base", _format(context)),
+        "layout": 2,  # of data.json, which this function decides: raise it when a field is added
+    }
     # Never forced: it is a pure function of bytes that were just hashed.
     return context.store.build(Stage.CHECK, "data", inputs, make)
 
@@ -116,7 +124,7 @@ def trained(context: Context) -> Artifact | None:
 def _train_inputs(context: Context) -> dict[str, Any]:
     recipe = context.recipe
     return {
-        "data": context.splits.fingerprint,
+        "data": context.splits.training_fingerprint,
         "model": {"name": recipe.model.name, **recipe.model.settings},
         "input": recipe.input.model_dump(),
         "train": recipe.train.model_dump(),
@@ -141,7 +149,9 @@ def export(context: Context, trained: Artifact) -> Artifact:
     inputs = {
         "model": trained.sha256,
         "export": recipe.export.model_dump(),
-        "code": code_version("edgeattn.export.run", f"edgeattn.models.{recipe.model.name}"),
+        "code": code_version(
+            "edgeattn.export.run", f"edgeattn.models.{recipe.model.name}", *backend_modules("onnxruntime")
+        ),
         "libraries": library_versions("torch", "onnx", "onnxscript", "onnxruntime"),
     }
     return context.build(Stage.EXPORT, "fp32", inputs, make)
@@ -161,7 +171,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
     vnni = host.has_int8_products()
     inputs: dict[str, Any] = {
         "model": exported.sha256,
-        "code": code_version("edgeattn.quantize.run"),
+        "code": code_version("edgeattn.quantize.run", *backend_modules("onnxruntime")),
         "libraries": library_versions("onnx", "nncf", "onnxruntime"),
     }
     if precision is Precision.INT8:
@@ -174,7 +184,6 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
 
 def compile_engine(context: Context, graph: Artifact, precision: Precision) -> Artifact:
     """The engine of `graph`, on this machine, by the target's backend."""
-    from edgeattn import backends
 
     def make(work: Path, out: Path) -> None:
         context.progress(0, 1, f"compiling the {precision.value} engine")
@@ -186,15 +195,17 @@ def compile_engine(context: Context, graph: Artifact, precision: Precision) -> A
         "precision": precision.value,
         "threads": context.threads,
         "host": host.identity(),
-        "code": code_version(f"edgeattn.backends.{context.target.backend}"),
+        "code": code_version(*backend_modules(context.target.backend)),
         "libraries": library_versions(context.target.backend),
     }
     return context.build(Stage.COMPILE, precision.value, inputs, make)
 
 
-def graph_of(precision: Precision, exported: Artifact, quantized: dict[Precision, Artifact]) -> Artifact:
-    """FP32 and BF16 run the exported graph, the others their quantized one (docs/decisions.md, BF16)."""
-    return exported if precision in _FLOAT_ON_CPU else quantized[precision]
+def backend_modules(name: str) -> list[str]:
+    """The modules of a backend, the private ones that it starts as processes among them."""
+    folder = Path(backends.__file__).parent
+    stems = sorted(path.stem for path in folder.glob("*.py"))
+    return [f"edgeattn.backends.{stem}" for stem in stems if stem.lstrip("_").startswith(name)]
 
 
 def _format(context: Context) -> str:

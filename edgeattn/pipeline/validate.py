@@ -27,6 +27,7 @@ def validate(context: Context, until: Stage) -> None:
     if until in (Stage.COMPILE, Stage.BUNDLE):
         backends.find_compiler(context.target.backend)
     _ = context.signed_by  # a key that cannot sign must not be found out after the training
+    _check_variants(context)
     if recipe.quantize.candidates is not None:
         from edgeattn.quantize import int8
 
@@ -35,6 +36,16 @@ def validate(context: Context, until: Stage) -> None:
     # Importing a network costs torch's start; a model that was trained already has proven its settings.
     if context.force or stages.trained(context) is None:
         _check_model(context)
+
+
+def _check_variants(context: Context) -> None:
+    variants, offered = context.recipe.variants, context.target.precisions
+    if len(set(variants)) != len(variants) or not set(variants) & set(offered):
+        raise RecipeError(
+            f"recipe {context.recipe.name}: variants must name at least one precision of the target "
+            f"{context.target.name} ({', '.join(p.value for p in offered)}), each once, got "
+            f"[{', '.join(p.value for p in variants)}]."
+        )
 
 
 def _check_model(context: Context) -> None:

@@ -7,11 +7,14 @@ the precision of every tensor is in the graph and nothing is left to a compiler'
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeattn.errors import ModelError
+from edgeattn.errors import StageFailed
 from edgeattn.quantize.policy import NORMALISATIONS, REDUCTIONS
 
 ISLANDS = NORMALISATIONS | REDUCTIONS | {"Softmax", "LogSoftmax", "Exp", "Pow"}
@@ -19,7 +22,7 @@ FP16_MAX = 65504.0
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A new graph; float inputs and outputs keep FP32 through casts. Raises ModelError when a weight exceeds FP16."""
+    """A new graph; float inputs and outputs keep FP32 through casts. Raises StageFailed when a weight exceeds FP16."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     floats = _float_tensors(graph)
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
@@ -69,7 +72,7 @@ class _Writer:
             del copy.attribute[:]
             copy.attribute.append(helper.make_attribute("to", kind))
         elif node.op_type == "Constant" and node.output[0] in self._floats:
-            value = numpy_helper.to_array(node.attribute[0].t).astype(np.float16)
+            value = _half(node.output[0], numpy_helper.to_array(node.attribute[0].t))
             del copy.attribute[:]
             copy.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
         self.nodes.append(copy)
@@ -117,7 +120,14 @@ def _initializers(tensor: onnx.TensorProto, used: set[tuple[str, int]]) -> list[
     written = [tensor] if (tensor.name, TensorProto.FLOAT) in used else []
     if (tensor.name, TensorProto.FLOAT16) in used:
         values = numpy_helper.to_array(tensor)
-        if values.size and float(np.abs(values).max()) > FP16_MAX:
-            raise ModelError(f"The weight '{tensor.name}' reaches {np.abs(values).max():.3g}, beyond FP16's 65504.")
-        written.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
+        written.append(numpy_helper.from_array(_half(tensor.name, values), f"{tensor.name}_fp16"))
     return written
+
+
+def _half(name: str, values: NDArray[Any]) -> NDArray[np.float16]:
+    if values.size and float(np.abs(values).max()) > FP16_MAX:
+        raise StageFailed(
+            f"The weight '{name}' reaches {np.abs(values).max():.3g}, beyond FP16's 65504; leave fp16 out of the "
+            "recipe's variants, or train with smaller weights."
+        )
+    return values.astype(np.float16)

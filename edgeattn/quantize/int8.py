@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +20,8 @@ import onnx
 from numpy.typing import NDArray
 
 from edgeattn import backends
-from edgeattn.backends.openvino import silence_telemetry
-from edgeattn.errors import ModelError, RecipeError
+from edgeattn.backends._telemetry import silence_telemetry
+from edgeattn.errors import RecipeError, StageFailed
 from edgeattn.imaging import Frame
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.progress import Progress
@@ -91,22 +90,32 @@ def search(
     *,
     spare_bit: bool,
 ) -> tuple[onnx.ModelProto, list[Trial]]:
-    """The candidate with the highest SQNR on `judge`, and every trial. Frames are prepared, `(H, W, 3)` uint8."""
+    """The candidate with the highest SQNR on `judge`, and every trial. Frames are prepared, `(H, W, 3)` uint8.
+
+    Raises RecipeError when `tried` is empty, StageFailed when the outputs of every candidate overflow.
+    """
+    if not tried:
+        raise RecipeError(
+            "None of the INT8 settings in quantize.candidates applies to this graph; add 'minmax', which always does."
+        )
     reference = _outputs(model, judge)
     best: tuple[float, onnx.ModelProto] | None = None
     trials: list[Trial] = []
     for index, candidate in enumerate(tried):
         progress(index, len(tried), f"INT8 setting {candidate.name}")
         quantized = quantize(model, calibrate, candidate, spare_bit=spare_bit)
-        quality = sqnr_db(reference, _outputs(quantized, judge))
-        if math.isnan(quality):  # its outputs overflowed; as the first of all it would never be beaten
+        outputs = _outputs(quantized, judge)
+        if not np.isfinite(outputs).all():
             continue
+        quality = sqnr_db(reference, outputs)
         trials.append(Trial(candidate.name, quality))
         if best is None or quality > best[0]:
             best = (quality, quantized)
     if best is None:
-        raise ModelError(
-            "No INT8 setting applies to this graph and keeps its outputs finite; name others in quantize.candidates."
+        names = ", ".join(candidate.name for candidate in tried)
+        raise StageFailed(
+            f"No INT8 setting keeps the outputs of this graph finite; tried: {names}. Leave int8 out of the recipe's "
+            "variants, or name other settings in quantize.candidates."
         )
     progress(len(tried), len(tried), "INT8 setting chosen")
     return best[1], trials
@@ -118,7 +127,7 @@ def quantize(
     """`model` with Q/DQ nodes calibrated on `frames`, one at a time, in the order given.
 
     `spare_bit` halves the weights' range: without VNNI two 8-bit products are added in 16 bits and saturate, while
-    with it nothing does and the bit is worth up to 2 dB (NUMERICS.md).
+    with it nothing does and the bit is worth up to 2 dB (docs/decisions.md).
     """
     silence_telemetry()
     import nncf

@@ -3,8 +3,9 @@
 Weight products carry nearly all arithmetic and tolerate INT8; what decides *where to look* (scores, softmax, gates)
 and what carries the signal past a block (residual adds, normalisation) does not. Published: INT8 with residual adds
 quantized drops ViT-B/16 to 0.03-4.99 % top-1, weight products alone keep 84.51 of 85.22 % (onnxsim, scripts/nvidia).
-Measured here: on SE-ResNet-20 leaving gates, their pooling and residual adds in float is worth 5 dB and costs no time
-(docs/decisions.md).
+Measured here on SE-ResNet-20: gates and residual adds in float raise the SQNR from 31.0 to 36.0 dB, the pooling of the
+gates as well to 36.2 dB. Time, one run on a noisy machine, p50 over that of BF16: NNCF's defaults 0.85, gates and
+adds in float 0.89, their pooling as well 0.84 (docs/decisions.md).
 """
 
 from __future__ import annotations

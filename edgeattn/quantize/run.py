@@ -31,7 +31,8 @@ def quantize(
     """Write `model.onnx`, `model.json` and `quantization.json` of the variant `precision` into `out`.
 
     `source` holds the exported graph, `frames` the prepared calibration frames in any order. `spare_bit` keeps INT8
-    weights to 7 bits for CPUs whose 8-bit products saturate. Raises ModelError, DataError.
+    weights to 7 bits for CPUs whose 8-bit products saturate. Raises DataError when there
+    are too few frames, RecipeError when no setting applies, StageFailed when the variant overflows.
     """
     model = onnx.load(source / "model.onnx")
     if precision is Precision.FP16:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.report import sentences, timing, wording
-from edgeattn.report.facts import Report, Row, dig, not_worth_it, reference_name
+from edgeattn.report.facts import Report, Row, dig, not_worth_it, reference_name, selected_row
 
 # What a status looks like beside its word: it is never told by colour alone.
 MARKS = {"ok": "✓", "cached": "✓", "deferred": "…", "unsupported": "–", "failed": "✕"}
@@ -56,7 +56,9 @@ def notes(report: Report, row: Row) -> list[str]:
     if (setting := sentences.setting(report, row)) is not None:
         found.insert(0, f"Quantized with {setting}, {_searched(report)}.")
     found += ["Throttled while it was timed."] if dig(row, "latency", "throttled") else []
-    found += ["Not worth it: no faster than its float parent."] if not_worth_it(row) else []
+    # What ships may be no faster than its float parent where that one missed the budget.
+    idle = not_worth_it(row) and row is not selected_row(report)
+    found += ["Not worth it: no faster than its float parent."] if idle else []
     whole = timing.whole_call(row)
     return [*found, whole] if whole else found
 
@@ -96,7 +98,7 @@ def every_figure(row: Row) -> dict[str, str]:
 
     return {
         "artifact": text(lambda v: v[:16], "artifact", "sha256"),
-        "built in": text(wording.duration, "seconds"),
+        "built and checked in": text(wording.duration, "seconds"),
         "n": text(wording.count, "metric", "n"),
         "test": text(str, "drift", "test"),
         "cosine": text(lambda v: wording.fixed(v, 6), "drift", "cosine"),

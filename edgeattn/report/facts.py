@@ -47,7 +47,7 @@ def reference_row(report: Report) -> Row | None:
 
 
 def selected_row(report: Report) -> Row | None:
-    """The row that ships: it has the selected hash and variant. Of several, the last one with the most figures."""
+    """The engine that ships: it has the selected hash and variant. Of several, the last one with the most figures."""
     selected = report["selected"]
     if selected is None:
         return None
@@ -56,9 +56,24 @@ def selected_row(report: Report) -> Row | None:
         for row in report["rows"]
         if dig(row, "artifact", "sha256") == selected["artifact_sha256"] and row["variant"] == selected["variant"]
     ]
+    rows = [row for row in rows if row["stage"] != "bundle"] or rows
     same = [row for row in rows if row["backend"] == selected["backend"]] or rows
     figures = [sum(row[part] is not None for part in ("metric", "drift", "latency")) for row in same]
     return max(zip(figures, range(len(same)), same, strict=True), key=lambda item: item[:2])[2] if same else None
+
+
+def bundle_row(report: Report, row: Row | None) -> Row | None:
+    """The finished bundle of the engine `row`; None when there is none."""
+    if row is None or row is not selected_row(report):
+        return None
+    return next(
+        (
+            other
+            for other in report["rows"]
+            if other["stage"] == "bundle" and other["variant"] == row["variant"] and other["status"] in DONE
+        ),
+        None,
+    )
 
 
 def drop(row: Row | None) -> float | None:
@@ -130,7 +145,7 @@ def path(report: Report) -> list[Row]:
 
 @dataclass(frozen=True)
 class Limit:
-    """One line of the budget held against the row that ships. `passed` is None when it could not be measured."""
+    """One line of the budget held against what ships. `passed` is None when it could not be measured."""
 
     key: str
     limit: float
@@ -145,29 +160,36 @@ def _size_mb(row: Row | None) -> float | None:
     return None if size is None else size / 1e6
 
 
-# key -> (how it is read from the row, whether the device itself must have measured it)
-LIMITS: dict[str, tuple[Callable[[Row | None], float | None], bool]] = {
-    "metric_drop_max": (drop, False),
-    "sqnr_db_min": (lambda row: dig(row, "drift", "sqnr_db"), False),
-    "latency_p50_ms_max": (lambda row: dig(row, "latency", "p50_ms"), True),
-    "latency_p99_ms_max": (lambda row: dig(row, "latency", "p99_ms"), True),
-    "size_mb_max": (_size_mb, False),
-    "peak_rss_mb_max": (lambda row: dig(row, "memory", "peak_rss_mb"), True),
+# key -> how it is read from a row
+LIMITS: dict[str, Callable[[Row | None], float | None]] = {
+    "metric_drop_max": drop,
+    "sqnr_db_min": lambda row: dig(row, "drift", "sqnr_db"),
+    "latency_p50_ms_max": lambda row: dig(row, "latency", "p50_ms"),
+    "latency_p99_ms_max": lambda row: dig(row, "latency", "p99_ms"),
+    "size_mb_max": _size_mb,
+    "peak_rss_mb_max": lambda row: dig(row, "memory", "peak_rss_mb"),
 }
+# What the device itself must have measured.
+MEASURED_THERE = ("latency_p50_ms_max", "latency_p99_ms_max", "peak_rss_mb_max")
+# Read from the bundle where there is one: it is the bundle that an app stores and calls.
+OF_THE_BUNDLE = (*MEASURED_THERE, "size_mb_max")
 
 
 def limits(report: Report, row: Row | None) -> list[Limit]:
-    """Every limit of the budget against `row`, in the budget's order; null limits are left out.
+    """Every limit of the budget against the engine `row` and its bundle, in the budget's order; null limits left out.
 
+    Accuracy and SQNR are the engine's; latency, size and memory the bundle's where there is one, else the engine's.
     A key ending in `_min` is a lower limit, every other one an upper limit. An emulated latency or memory settles
     nothing. A row identical to the reference (`max_abs` 0) passes any SQNR, which is infinite then.
     """
     found = []
+    bundle = bundle_row(report, row)
     for key, limit in report["budget"].items():
         if limit is None:
             continue
-        read, device = LIMITS.get(key, (lambda row: None, False))
-        value = None if device and row is not None and row["emulated"] else read(row)
+        judged = bundle if bundle is not None and key in OF_THE_BUNDLE else row
+        emulated = key in MEASURED_THERE and dig(judged, "emulated")
+        value = None if emulated or key not in LIMITS else LIMITS[key](judged)
         if value is None:
             exact = key == "sqnr_db_min" and dig(row, "drift", "max_abs") == 0
             found.append(Limit(key, limit, None, True if exact else None))

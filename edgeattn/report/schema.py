@@ -1,4 +1,4 @@
-"""report.json: what CONTRACT v1 promises, as a table that reports are held against."""
+"""report.json: what docs/contract.md promises, as a table that reports are held against."""
 
 from __future__ import annotations
 

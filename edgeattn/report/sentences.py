@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,12 +47,31 @@ def headline(report: Report) -> str:
         return _nothing(report)
     name = wording.precision(row["variant"])
     if not report["verdict"]["passed"]:
-        missed = [limit_name(limit.key) for limit in limits(report, row) if limit.passed is False]
-        budget = f"{name} misses the budget for {wording.listed(missed)}" if missed else f"{name} did not pass"
-        return f"Not ready to ship: {budget}"
+        return f"Not ready to ship: {_refusal(report, row)}"
     if unmeasured(row):
         return f"{name} passes every check that can run here; the device is still to be measured"
     return f"{name} is ready to ship{_why_not_int8(report, row)}"
+
+
+def _refusal(report: Report, row: Row) -> str:
+    name = wording.precision(row["variant"])
+    if missed := [limit_name(limit.key) for limit in limits(report, row) if limit.passed is False]:
+        return f"{name} misses the budget for {wording.listed(missed)}"
+    if failed := [r for r in _failed(report) if r.startswith("bundle/")]:
+        return f"{wording.listed(failed)} failed"
+    reasons = [reason for reason in report["verdict"]["reasons"] if not reason.startswith(tuple(_failed(report)))]
+    return _inside(reasons[0]) if reasons else f"{name} did not pass"
+
+
+def _failed(report: Report) -> list[str]:
+    return [f"{row['stage']}/{row['variant']}" for row in report["rows"] if row["status"] == "failed"]
+
+
+def _inside(reason: str) -> str:
+    """The first sentence of a reason, as the end of another one."""
+    first = re.split(r"(?<=[.!?])\s+", wording.prose(reason.strip()))[0].rstrip(".")
+    # Any other first word may be a name.
+    return re.sub(r"^(The|No|None|Every|An?|It)\b", lambda match: match.group().lower(), first)
 
 
 def unmeasured(row: Row) -> bool:
@@ -61,17 +81,20 @@ def unmeasured(row: Row) -> bool:
 
 def _nothing(report: Report) -> str:
     count = Counter(row["status"] for row in report["rows"])
-    if count["failed"]:
-        failed = [f"{row['stage']}/{row['variant']}" for row in report["rows"] if row["status"] == "failed"]
+    failed, reasons = _failed(report), report["verdict"]["reasons"]
+    # Failures are told first: a last reason that is none weighed the rows that did not fail.
+    if failed and (not reasons or reasons[-1].startswith(tuple(failed))):
         return f"Nothing to ship: {wording.listed(failed)} failed"
     if count["deferred"]:
         return f"Nothing to ship yet: {wording.plural(count['deferred'], 'row')} must be measured on the device"
-    return "Nothing to ship: no variant was selected"
+    return f"Nothing to ship: {_inside(reasons[-1]) if reasons else 'no variant was selected'}"
 
 
 def _why_not_int8(report: Report, row: Row) -> str:
     if row["variant"].startswith("int8"):
         return ""
+    if any(name.partition("/")[2].startswith("int8") for name in _failed(report)):
+        return "; INT8 failed"
     tried = [
         r for r in report["rows"] if r["stage"] == "compile" and r["variant"].startswith("int8") and r["status"] in DONE
     ]
@@ -192,20 +215,21 @@ def speeds(bounds: Sequence[float]) -> str:
     return f"{wording.times(1 / bounds[1])[:-1]} to {wording.times(1 / bounds[0])[:-1]}"
 
 
-def against_parent(row: Row) -> str | None:
-    """The engine against its float parent, or None when it has none."""
+def against_parent(row: Row, *, ships: bool) -> str | None:
+    """The engine against its float parent, or None when it has none. What ships is never said not to be worth it."""
     parent = float_parent(row)
     if parent is None:
         return None
     name, other = wording.precision(row["variant"]), wording.precision(str(parent["variant"]))
     text = speed(dig(parent, "ratio"), dig(parent, "ratio_ci95"), name, other)
-    text = f"{text}; not worth it" if not_worth_it(row) else text
+    text = f"{text}; not worth it" if not_worth_it(row) and not ships else text
     return f"{text}; emulated, not the device" if row["emulated"] else text
 
 
 def worth(report: Report) -> list[str]:
     """One sentence per engine that has a float parent."""
-    found = (against_parent(row) for row in report["rows"])
+    chosen = selected_row(report)
+    found = (against_parent(row, ships=row is chosen) for row in report["rows"])
     return [text for text in found if text is not None]
 
 

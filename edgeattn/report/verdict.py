@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from edgeattn.report import sentences, wording
-from edgeattn.report.facts import Report, Row, dig, float_parent, limits
+from edgeattn.report.facts import Report, Row, dig, float_parent, limits, selected_row
 
 
 def pill(report: Report, row: Row | None) -> tuple[str, str, str]:
@@ -30,18 +30,18 @@ def why(report: Report) -> str | None:
 
 
 def reasons(report: Report) -> list[str]:
-    """The verdict's reasons that `why` does not already give, each once."""
-    said = _bare(why(report) or "")
+    """The verdict's reasons that neither `why` nor the headline already gives, each once."""
+    said = f"{_bare(why(report) or '')} {sentences.headline(report)}".lower()
     found = (wording.sentence(reason) for reason in report["verdict"]["reasons"])
-    return [reason for reason in dict.fromkeys(found) if _bare(reason) not in said]
+    return [reason for reason in dict.fromkeys(found) if _bare(reason).lower() not in said]
 
 
 def worth_unsaid(report: Report) -> list[str]:
     """A sentence per engine against its float parent, without the pairs that a sentence of `why` weighs already."""
     weighed = re.split(r"(?<=[.!?])\s+", why(report) or "")
-    found = []
+    found, chosen = [], selected_row(report)
     for row in report["rows"]:
-        text, parent = sentences.against_parent(row), float_parent(row)
+        text, parent = sentences.against_parent(row, ships=row is chosen), float_parent(row)
         if text is None or parent is None:
             continue
         names = (wording.precision(row["variant"]), wording.precision(str(parent["variant"])))

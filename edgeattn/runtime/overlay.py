@@ -12,8 +12,10 @@ import cv2
 
 from edgeattn.artifact import write_atomic
 from edgeattn.errors import DataError, storage_errors
-from edgeattn.imaging import Frame
-from edgeattn.runtime.sources import IMAGES, VIDEOS, Source, frames_per_second
+from edgeattn.imaging import IMAGE_SUFFIXES, Frame, printable
+from edgeattn.runtime.sources import VIDEOS, Source, frames_per_second
+
+_WRITTEN = IMAGE_SUFFIXES - {".pgm"}  # a .pgm is grey, an overlay is not
 
 
 class Sink(Protocol):
@@ -24,8 +26,9 @@ class Sink(Protocol):
 def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
     """Where overlays of `source` go: None without `out`; a file for one image or a video; a folder for a folder.
 
-    For one image or video `out` may also name a folder. A video appears under its name when it is complete. Raises
-    DataError when `out` is the source itself or cannot take it.
+    For one image or video `out` may also name a folder. An overlay keeps its image's name, with `.png` added where the
+    suffix is of no format that can be written. A video appears under its name when it is complete. Raises DataError
+    when `out` is the source itself or cannot take it.
     """
     if out is None:
         yield None
@@ -33,7 +36,8 @@ def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
         with _video(source, _destination(source, out, VIDEOS, source.path.with_suffix(".mp4").name)) as sink:
             yield sink
     elif source.kind == "image":
-        yield _Images({source.path.name: _destination(source, out, IMAGES, source.path.name)})
+        path = _destination(source, out, _WRITTEN, _overlay_name(source.path))
+        yield _Images({printable(source.path.name): path})
     else:
         if out.exists() and not out.is_dir():
             raise DataError(
@@ -41,7 +45,11 @@ def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
             )
         if out.resolve() == source.path.resolve():
             raise DataError(f"The overlays would replace the images in {source.path}; give another folder with --out.")
-        yield _Images({image.name: out / image.name for image in source.images})
+        yield _Images({printable(image.name): out / _overlay_name(image) for image in source.images})
+
+
+def _overlay_name(image: Path) -> str:
+    return image.name if image.suffix.lower() in _WRITTEN else f"{image.name}.png"
 
 
 def _destination(source: Source, out: Path, suffixes: frozenset[str], name: str) -> Path:
@@ -62,13 +70,12 @@ class _Images:
 
     def write(self, name: str, frame: Frame) -> None:
         path = self._paths[name]
-        suffix = path.suffix.lower()
         try:
-            _, data = cv2.imencode(suffix if suffix in IMAGES else ".png", frame)
-        except cv2.error as error:
-            raise DataError(
-                f"This OpenCV cannot write {path.suffix} images; give --out a name ending in .png."
-            ) from error
+            written, data = cv2.imencode(path.suffix.lower(), frame)
+        except cv2.error:  # a build without this format; others return False
+            written = False
+        if not written:
+            raise DataError(f"This OpenCV cannot write {path.suffix} images; give --out a name ending in .png.")
         write_atomic(path, data.tobytes())
 
 

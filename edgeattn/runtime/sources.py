@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 
 from edgeattn.errors import DataError
-from edgeattn.imaging import Frame, read_image
+from edgeattn.imaging import IMAGE_SUFFIXES, Frame, printable, read_image
 
-IMAGES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 VIDEOS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"))
 
 
@@ -26,18 +25,20 @@ class Source:
     images: tuple[Path, ...] = ()
 
     def frames(self) -> Iterator[tuple[str, Frame]]:
-        """A name and a uint8 BGR `(H, W, 3)` frame at a time. Raises DataError naming what cannot be read."""
+        """A printable name and a uint8 BGR `(H, W, 3)` frame at a time. Raises DataError naming what cannot be read."""
         if self.kind == "video":
             yield from _video_frames(self.path)
         for image in self.images:
-            yield image.name, read_image(image)
+            yield printable(image.name), read_image(image)
 
 
 def find(source: str) -> Source:
     """What `source` is. Raises DataError when it does not exist or a folder holds no images."""
     path = Path(source)
     if path.is_dir():
-        images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
+        # Hidden files are thumbnails and what macOS leaves beside each file on other disks (._name).
+        shown = (file for file in path.iterdir() if not file.name.startswith("."))
+        images = sorted(file for file in shown if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         if not images:
             raise DataError(f"The folder {path} holds no images; expected files such as .jpg or .png in it.")
         return Source("folder", path, tuple(images))
@@ -46,11 +47,6 @@ def find(source: str) -> Source:
     if path.suffix.lower() in VIDEOS:
         return Source("video", path)
     return Source("image", path, (path,))
-
-
-def frames(source: str) -> Iterator[tuple[str, Frame]]:
-    """`find(source).frames()`: names and frames of whatever `source` is. Raises DataError."""
-    return find(source).frames()
 
 
 def frames_per_second(video: Path) -> float:
@@ -71,7 +67,7 @@ def _video_frames(path: Path) -> Iterator[tuple[str, Frame]]:
             more, frame = capture.read()
             if not more:
                 break
-            yield f"{path.name}#{index}", np.asarray(frame, np.uint8)
+            yield f"{printable(path.name)}#{index}", np.asarray(frame, np.uint8)
             index += 1
     finally:
         capture.release()

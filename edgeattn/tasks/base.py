@@ -56,6 +56,11 @@ class Task(Protocol):
     name: str
     metric: MetricSpec
 
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What a bundle's manifest says of the outputs' meaning, for those who read it without this package."""
+        ...
+
     def score(self, outputs: Outputs, target: Any) -> NDArray[np.float64]:
         """One sample's contribution to the metric, shape `(K,)`; `outputs` has batch size 1."""
         ...
@@ -68,9 +73,7 @@ class Task(Protocol):
         """0..1: how far two outputs of one sample lead to the same decision."""
         ...
 
-    def per_label(
-        self, scores: NDArray[np.float64], targets: NDArray[Any], labels: int
-    ) -> list[float | None] | None:
+    def per_label(self, scores: NDArray[np.float64], targets: NDArray[Any], labels: int) -> list[float | None] | None:
         """The metric of each of `labels` classes, None for one without samples; None when there is no such thing."""
         ...
 

@@ -64,6 +64,10 @@ class Classify:
     name = "classify"
     metric = MetricSpec(name="top1", unit="%", higher_is_better=True, binary=True)
 
+    @property
+    def decoding(self) -> dict[str, Any]:
+        return {"output": OUTPUT, "activation": "softmax"}
+
     def score(self, outputs: Outputs, target: Any) -> NDArray[np.float64]:
         return np.array([float(_best(outputs) == int(target))])
 

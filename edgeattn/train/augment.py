@@ -9,16 +9,20 @@ from torch import Tensor, nn
 from edgeattn.recipe import Augment
 
 
-def augmentation(settings: Augment) -> nn.Module:
-    """A module on float `(N, 3, H, W)` in 0..1; the identity when every setting is off.
+def augmentation(settings: Augment, height: int, width: int) -> nn.Module:
+    """A module on float `(N, 3, height, width)` in 0..1; the identity when every setting is off.
 
     Pixels that a shift or rotation brings in are mirrored from inside the frame: black borders would be a cue that
-    cameras never give.
+    cameras never give. A shift alone is by whole pixels: interpolation blurs small images, which evaluation's are not.
     """
     steps: list[nn.Module] = []
     if settings.flip:
         steps.append(ka.RandomHorizontalFlip(p=0.5))
-    if settings.shift or settings.scale or settings.rotate:
+    if settings.shift and not (settings.scale or settings.rotate):
+        # Mirroring reaches at most to the opposite border.
+        x, y = (min(round(settings.shift * side), side - 1) for side in (width, height))
+        steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode="reflect", cropping_mode="slice"))
+    elif settings.scale or settings.rotate:
         steps.append(
             ka.RandomAffine(
                 degrees=settings.rotate,

@@ -29,7 +29,8 @@ class Training(pl.LightningModule):
         self.task = task
         self.seed = seed
         self.total_steps = total_steps
-        self.augmentation = augment.augmentation(settings.augment)
+        size = model.description.preprocess
+        self.augmentation = augment.augmentation(settings.augment, size.height, size.width)
         self.history: list[dict[str, float]] = []
         self._losses: list[Tensor] = []
         self._scores: list[Any] = []

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from torch.utils.data import DataLoader, TensorDataset
 
-from edgeattn import tasks
-from edgeattn.artifact import write_atomic
+from edgeattn import host, tasks
+from edgeattn.artifact import ELAPSED, elapsed_s, write_atomic
 from edgeattn.data.base import Splits
 from edgeattn.errors import DataError, ModelError
 from edgeattn.imaging import Preprocess
@@ -40,7 +41,7 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
     with _quiet():
         pl.seed_everything(recipe.seed, verbose=False)
         preprocess = Preprocess(recipe.input.height, recipe.input.width, recipe.input.fit)
-        workers = max(1, os.cpu_count() or 1)
+        workers = host.cores()
         frames, targets = prepare(splits.train, preprocess, work / "train", workers, progress)
         watch_frames, watch_targets = prepare(splits.evaluation, preprocess, work / "watch", workers, progress)
         mean, std = _pixel_statistics(frames, recipe.seed)
@@ -152,11 +153,18 @@ class _Checkpoint(Callback):
 
     def __init__(self, work: Path) -> None:
         self._path = work / self.NAME
+        self._elapsed = work / ELAPSED
+        self._earlier_s = elapsed_s(work)
+        self._started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         temporary = self._path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
+        # After a loss of power a renamed file whose content never reached the disk would be an empty checkpoint.
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(self._path)
+        write_atomic(self._elapsed, f"{self._earlier_s + time.monotonic() - self._started:.3f}")
 
 
 class _Averaging(EMAWeightAveraging):

@@ -77,6 +77,12 @@ def test_wrong_inputs(inputs, sentence, runner):
         runner.infer(inputs)
 
 
+def test_a_closed_runner_says_so(runner):
+    runner.close()
+    with pytest.raises(ModelError, match="This runner is closed; load the model again"):
+        runner.infer({"frame": frames(1)})
+
+
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(ModelError, match="cannot be loaded"):
         pytorch.load(tmp_path, threads=1)

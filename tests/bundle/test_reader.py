@@ -21,12 +21,6 @@ def test_opens_and_reads(bundle: Path) -> None:
         assert opened.sha256 == sha256_bytes(archive.read("manifest.json"))
 
 
-def test_extract(bundle: Path, tmp_path: Path) -> None:
-    open_bundle(bundle).extract(tmp_path / "x")
-    assert (tmp_path / "x/engine/engine.blob").read_bytes() == b"blob" * 50
-    assert (tmp_path / "x/model.onnx").read_bytes() == b"onnx"
-
-
 def test_a_bundle_zipped_again_by_another_tool_still_opens(repack: Any) -> None:
     assert open_bundle(repack({}, zipfile.ZIP_DEFLATED)).read("model.onnx") == b"onnx"
 

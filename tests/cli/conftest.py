@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 
@@ -50,6 +51,13 @@ class Ended:
         return lines[0].removeprefix("error: ")
 
 
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
 class Running:
     """A command that has not ended yet; the leader of a process group of its own, as a shell would start it."""
 
@@ -77,6 +85,15 @@ class Running:
     def interrupt(self) -> None:
         """Ctrl-C on a terminal: SIGINT to the whole process group."""
         os.killpg(self._process.pid, signal.SIGINT)
+
+    def all_gone(self, timeout_s: float = 30.0) -> bool:
+        """Whether every process that the command started ends by itself within that time."""
+        give_up = time.monotonic() + timeout_s
+        while any(_session(pid) == self._process.pid for pid in psutil.pids()):
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.1)
+        return True
 
     def end(self, timeout_s: float = 300.0) -> Ended:
         try:
@@ -169,6 +186,24 @@ def tool(tmp_path: Path) -> Tool:
     """Runs in `tmp_path`, where `tiny.yaml` is the recipe of `deployed`."""
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     return Tool(tmp_path)
+
+
+@pytest.fixture
+def within(tool: Tool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """As `tool`, but in this process: ten times as fast where nothing heavy happens."""
+    from edgeattn.cli import main
+
+    monkeypatch.chdir(tool.folder)
+    monkeypatch.delenv("EDGEATTN_DATA", raising=False)
+    monkeypatch.setenv("EDGEATTN_CACHE", str(tool.folder / "cache"))
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["edgeattn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -213,5 +213,5 @@ def test_a_stage_that_proves_itself_wrong_is_a_verdict_too(deployed, tool, store
         ("export/fp32", "failed"),
     ]
     assert "at least 400 dB expected" in values["verdict"]["reasons"][0]
-    assert rows(values)["export/fp32"]["reason"] == values["verdict"]["reasons"][0]
+    assert "export/fp32: " + rows(values)["export/fp32"]["reason"] == values["verdict"]["reasons"][0]
     assert "NOT PASSED" in ended.out

@@ -49,8 +49,8 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("arguments", "said"), FIELDS.values(), ids=FIELDS)
-def test_a_wrong_field_is_named_before_anything_is_written(tool, arguments, said):
-    ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", *arguments)
+def test_a_wrong_field_is_named_before_anything_is_written(tool, within, arguments, said):
+    ended = within("deploy", "tiny.yaml", "--store", "store", "--out", "out", *arguments)
     assert ended.code == 2, ended.err
     a_sentence(ended, said)
     assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
@@ -70,13 +70,13 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(("name", "text", "said"), RECIPES.values(), ids=RECIPES)
-def test_a_recipe_that_cannot_be_read(tool, name, text, said):
+def test_a_recipe_that_cannot_be_read(tool, within, name, text, said):
     path = tool.folder / name
     if text == "":
         path.mkdir()
     elif text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    ended = tool("deploy", name, "--store", "store", "--out", "out")
+    ended = within("deploy", name, "--store", "store", "--out", "out")
     assert ended.code == 2
     a_sentence(ended, said)
     assert not (tool.folder / "store").exists()
@@ -147,15 +147,22 @@ DATA = [
 
 
 @pytest.mark.parametrize("spoil", DATA, ids=lambda spoil: spoil.__name__)
-def test_data_that_is_wrong(tool, photos, spoil):
+def test_data_that_is_wrong(tool, within, photos, spoil):
     recipe = {**yaml.safe_load((tool.folder / "tiny.yaml").read_text()), "data": FOLDERS}
     (tool.folder / "photos.yaml").write_text(yaml.safe_dump(recipe))
     parts = spoil(photos)
-    ended = tool("deploy", "photos.yaml", "--store", "store", "--out", "out")
+    ended = within("deploy", "photos.yaml", "--store", "store", "--out", "out")
     assert ended.code == 2, ended.err
     a_sentence(ended, *parts)
     assert list((tool.folder / "store").glob("artifacts/*/*")) == []
     assert not (tool.folder / "out").exists()
+
+
+def test_a_refusal_in_a_process_of_its_own(tool):
+    """The other tests of this kind call `main` in this process."""
+    ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", "--set", "modle=1")
+    assert (ended.code, ended.out) == (2, "")
+    a_sentence(ended, "unknown field 'modle'; did you mean 'model'")
 
 
 def test_weights_that_are_lost_in_training(tool):
@@ -189,9 +196,9 @@ def test_nan_in_stored_weights(tool, store, listed, state):
 
 @pytest.mark.parametrize("option", ["--out", "--store"])
 @pytest.mark.parametrize("place", ["a_file/below", "/proc/edgeattn", "/dev/null", "x" * 300])
-def test_a_folder_that_cannot_be_written(tool, option, place):
+def test_a_folder_that_cannot_be_written(tool, within, option, place):
     (tool.folder / "a_file").write_text("mine")
-    ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", option, place)
+    ended = within("deploy", "tiny.yaml", "--store", "store", "--out", "out", option, place)
     assert ended.code == 3, ended.err
     a_sentence(ended, place, "choose a writable folder with --store or --out")
     assert (tool.folder / "a_file").read_text() == "mine"
@@ -256,8 +263,8 @@ def test_a_target_whose_backend_cannot_compile(tool, backend, said):
         (["calibration", "tiny.yaml"], "Missing option '--out'"),
     ],
 )
-def test_wrong_usage(tool, arguments, said):
-    ended = tool(*arguments)
+def test_wrong_usage(within, arguments, said):
+    ended = within(*arguments)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err and "Traceback" not in ended.err
     assert re.search(r"^Usage: edgeattn", ended.err), ended.err

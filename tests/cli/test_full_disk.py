@@ -37,13 +37,13 @@ def test_a_store_that_fills_up(deployed, tool, small_disk, listed, state, missin
     fill(disk, left)
     ended = tool("deploy", "tiny.yaml", "--store", store, "--out", "out")
     assert ended.code == 3, ended.err
-    assert "No space is left on the disk" in ended.error and "--store" in ended.error
+    assert f"No space is left on the disk while writing {disk}" in ended.error and "--store" in ended.error
     now = state(store / "artifacts")
     assert {name: now.get(name) for name in before} == before
     assert not (tool.folder / "out").exists()
     (disk / "filler").unlink()
-    if "latency" in str(missing) or "train/fp32" in missing:
-        return
+    if missing != ["compile/int8"]:
+        return  # running again is the same everywhere; one of them will do
     ended = tool("deploy", "tiny.yaml", "--store", store, "--out", "out")
     assert ended.code == 0, ended.err
     values = json.loads((tool.folder / "out/report.json").read_text())

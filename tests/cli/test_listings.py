@@ -13,26 +13,19 @@ from edgeattn.cli import group
 from edgeattn.recipe import target_names
 
 COMMANDS = group.list_commands(None)  # type: ignore[arg-type]
-NO_ARGUMENTS = {"doctor", "models", "recipes", "targets", "tasks"}
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    """Where commands are run that change nothing."""
-    return tmp_path_factory.mktemp("here")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(tool, command):
-    ended = tool(command, "--help")
+def test_help_has_an_example(within, command):
+    ended = within(command, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"Usage: edgeattn {command} ")
     assert re.search(rf"^ +(\w+=\S+ )?edgeattn {command}\b", ended.out.partition("Example")[2], re.MULTILINE)
     assert max(map(len, ended.out.splitlines())) <= 110
 
 
-def test_the_commands(tool):
-    ended = tool("--help")
+def test_the_commands(within):
+    ended = within("--help")
     assert ended.code == 0
     for command in COMMANDS:
         assert re.search(rf"^  {command} +\w", ended.out, re.MULTILINE), command
@@ -40,56 +33,56 @@ def test_the_commands(tool):
         assert code in " ".join(ended.out.split())
     assert {"deploy", "train", "export", "quantize", "compile", "bundle", "report", "verify", "run"} < set(COMMANDS)
     assert not {"console", "options", "stages", "summary", "__main__"} & set(COMMANDS)
-    alone = tool()
+    alone = within()
     assert (alone.code, alone.out) == (2, "") and "Commands:" in alone.err
-    assert tool("--version").out == f"edgeattn, version {__version__}\n"
-    assert tool("-h").out == ended.out
+    assert within("--version").out == f"edgeattn, version {__version__}\n"
+    assert within("-h").out == ended.out
 
 
-def test_recipes(tool):
-    ended = tool("recipes")
+def test_recipes(tool, within):
+    ended = within("recipes")
     assert ended.code == 2
     assert "There is no recipe in pipelines/" in ended.error
     (tool.folder / "pipelines").mkdir()
     (tool.folder / "tiny.yaml").rename(tool.folder / "pipelines/tiny.yaml")
-    ended = tool("recipes")
+    ended = within("recipes")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.split()[:4] == ["tiny", "classify", "attention_cnn", "scenes"]
-    assert json.loads(tool("recipes", "--json").out)["tiny"]["train"]["epochs"] == 2
+    assert json.loads(within("recipes", "--json").out)["tiny"]["train"]["epochs"] == 2
     (tool.folder / "pipelines/bad.yaml").write_text("task: [")
-    ended = tool("recipes")
+    ended = within("recipes")
     assert ended.code == 2
     assert "pipelines/bad.yaml is not valid YAML" in ended.error
 
 
-def test_targets(tool):
-    ended = tool("targets")
+def test_targets(within):
+    ended = within("targets")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == target_names()
-    values = json.loads(tool("targets", "--json").out)
+    values = json.loads(within("targets", "--json").out)
     assert values["cpu"]["backend"] == "openvino" and values["cpu"]["precisions"][0] == "fp32"
 
 
-def test_models(tool):
-    ended = tool("models")
+def test_models(within):
+    ended = within("models")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == models.names()
-    values = json.loads(tool("models", "--json").out)
+    values = json.loads(within("models", "--json").out)
     assert values["se_resnet"] == {"task": "classify", "settings": {"depth": 20, "reduction": 8, "stem_stride": 1}}
 
 
-def test_tasks(tool):
-    ended = tool("tasks")
+def test_tasks(within):
+    ended = within("tasks")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == tasks.names()
-    assert json.loads(tool("tasks", "--json").out)["classify"] == {"metric": "top1", "unit": "%"}
+    assert json.loads(within("tasks", "--json").out)["classify"] == {"metric": "top1", "unit": "%"}
 
 
-def test_doctor(tool):
+def test_doctor(tool, within):
     ended = tool("doctor", EDGEATTN_DATA=str(tool.folder))
     assert (ended.code, ended.err) == (0, "")
     assert host.cpu_model() in ended.out and f"{tool.folder} (found)" in ended.out
-    values = json.loads(tool("doctor", "--json").out)
+    values = json.loads(within("doctor", "--json").out)
     assert set(values["backends"]) == set(backends.names())
     assert values["backends"]["openvino"] == {"usable": True, "reason": None, "precisions": openvino.precisions()}
     assert values["data"] == {"path": "data", "exists": False}

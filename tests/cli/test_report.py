@@ -37,21 +37,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
-def test_what_is_no_report(tool, text, said):
+def test_what_is_no_report(tool, within, text, said):
     (tool.folder / "run").mkdir()
     if text is not None:
         (tool.folder / "run/report.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    ended = tool("report", "run")
+    ended = within("report", "run")
     assert (ended.code, ended.out) == (2, ""), ended.err
     assert said in ended.error and "run/report.json" in ended.error
     assert len(list((tool.folder / "run").iterdir())) == (text is not None)
 
 
-def test_mixed_hashes_are_refused(deployed, tool):
+def test_mixed_hashes_are_refused(deployed, tool, within):
     values = json.loads((deployed.out / "report.json").read_text())
     values["selected"]["artifact_sha256"] = "0" * 64
     (tool.folder / "report.json").write_text(json.dumps(values))
-    ended = tool("report", "report.json")
+    ended = within("report", "report.json")
     assert ended.code == 2
     assert "mixes hashes" in ended.error
 

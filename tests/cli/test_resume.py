@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-EPOCHS = 12
+EPOCHS = 7
 
 
 def assert_whole(store):
@@ -80,6 +80,7 @@ def test_killed_at(deployed, tool, store, listed, missing, moment):
     running = tool.start("deploy", "tiny.yaml", "--store", store, "--out", "out")
     running.wait_for(moment)
     running.kill()
+    assert running.all_gone(), "a process that the killed one had started stays"
     assert not (tool.folder / "out").exists()
     assert set(listed(store).values()) == finished
     assert_whole(store)
@@ -103,6 +104,7 @@ def test_interrupted_while_engines_are_timed(tool, store, listed):
     assert ended.code == 130, ended.err
     assert ended.err.rstrip().endswith("interrupted; run the same command again to resume")
     assert "Traceback" not in ended.err
+    assert running.all_gone()
 
 
 @pytest.mark.slow

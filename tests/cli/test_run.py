@@ -48,9 +48,9 @@ def not_a_video(photos):
 
 
 @pytest.mark.parametrize("spoil", [missing, empty, corrupt, not_an_image, not_a_video], ids=lambda f: f.__name__)
-def test_a_source_that_cannot_be_read(deployed, tool, photos, spoil):
+def test_a_source_that_cannot_be_read(deployed, within, photos, spoil):
     source, parts = spoil(photos)
-    ended = tool("run", deployed.bundle, "--source", source)
+    ended = within("run", deployed.bundle, "--source", source)
     assert ended.code == 2, ended.err
     said = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert len(said) == 1 and "Traceback" not in ended.err

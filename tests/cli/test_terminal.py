@@ -50,21 +50,15 @@ def test_live_progress_and_a_summary_that_fits(deployed, tmp_path, columns):
     assert "…" not in summary
 
 
-def test_no_colour_where_it_is_not_wanted(deployed, tool):
-    for env in ({"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "dumb"}):
-        ended = tool("train", deployed.recipe, "--store", deployed.store, "--out", "out", **env)
-        assert ended.code == 0 and "\x1b" not in ended.out + ended.err
-
-
 @pytest.mark.parametrize(("options", "lines"), [((), 1), (("-q",), 0), (("-v",), 1)])
-def test_how_much_is_said(deployed, tool, options, lines):
-    ended = tool("train", deployed.recipe, "--store", deployed.store, "--out", "out", *options)
+def test_how_much_is_said(deployed, within, options, lines):
+    ended = within("train", deployed.recipe, "--store", deployed.store, "--out", "out", *options)
     assert ended.code == 0
     assert len(ended.err.splitlines()) == lines
     assert "train/fp32" in ended.out and "PASSED" in ended.out
 
 
-def test_quiet_still_says_errors(tool):
-    ended = tool("train", "none.yaml", "-q")
+def test_quiet_still_says_errors(within):
+    ended = within("train", "none.yaml", "-q")
     assert (ended.code, ended.out) == (2, "")
     assert "none.yaml" in ended.error

@@ -58,30 +58,30 @@ SPOILT = {
 
 @pytest.mark.parametrize("command", ["verify", "run"])
 @pytest.mark.parametrize(("spoil", "parts"), SPOILT.values(), ids=SPOILT)
-def test_a_bundle_that_is_not_whole(deployed, tool, photos, command, spoil, parts):
+def test_a_bundle_that_is_not_whole(deployed, tool, within, photos, command, spoil, parts):
     path = tool.folder / "spoilt.edgeattn"
     path.write_bytes(spoil(deployed.bundle.read_bytes()))
-    ended = tool(command, path, *(["--source", photos / "cat"] if command == "run" else []))
+    ended = within(command, path, *(["--source", photos / "cat"] if command == "run" else []))
     assert (ended.code, ended.out) == (2, ""), ended.err
     for part in [str(path), *parts]:
         assert part in ended.error
 
 
-def test_another_zip_a_missing_file_and_a_folder(tool):
+def test_another_zip_a_missing_file_and_a_folder(tool, within):
     with zipfile.ZipFile(tool.folder / "other.zip", "w") as archive:
         archive.writestr("hello.txt", "hello")
     for path, said in (("other.zip", "manifest.json"), ("none.edgeattn", "none.edgeattn"), (".", "")):
-        ended = tool("verify", path)
+        ended = within("verify", path)
         assert ended.code == 2, ended.err
         assert said in ended.error
 
 
-def rebuilt(bundle: Path, out: Path, files=None, sign_key=None) -> Path:
+def rebuilt(bundle: Path, out: Path, files=None) -> Path:
     """The bundle written again, with some of its files exchanged and hashes that are right."""
     opened = open_bundle(bundle)
     content = {name: opened.read(name) for name in opened.manifest.files}
     manifest: Manifest = replace(opened.manifest, files={})
-    return write_bundle(out, manifest, {**content, **(files or {})}, sign_key=sign_key)
+    return write_bundle(out, manifest, {**content, **(files or {})})
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
@@ -114,7 +114,7 @@ def test_an_engine_of_another_machine_is_built_again(deployed, tool):
     assert "rebuilt from model.onnx: cpu is '" in ended.out
 
 
-def test_signatures(deployed, tool):
+def test_signatures(deployed, tool, store):
     pytest.importorskip("cryptography", reason="cryptography is not installed")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -129,20 +129,35 @@ def test_signatures(deployed, tool):
         )
         (tool.folder / f"{name}.pem").write_bytes(secret)
         (tool.folder / f"{name}.pub.pem").write_bytes(public)
-    signed = rebuilt(deployed.bundle, tool.folder / "signed.edgeattn", sign_key=tool.folder / "owner.pem")
+    ended = tool("deploy", "tiny.yaml", "--store", store, "--out", "out", "--sign", "owner.pem")
+    assert ended.code == 0, ended.err
+    signed = tool.folder / "out/tiny-cpu.edgeattn"
     ended = tool("verify", signed, "--key", "owner.pub.pem")
     assert ended.code == 0 and "signature: by the key's owner" in ended.out
-    refused = {
-        "other.pub.pem": (signed, "was not made by the owner of other.pub.pem"),
-        "owner.pem": (signed, "does not hold an Ed25519 public key"),
-        "tiny.yaml": (signed, "does not hold an Ed25519 public key"),
-        "none.pem": (signed, "none.pem cannot be read"),
-        "owner.pub.pem": (deployed.bundle, "is not signed"),
-    }
-    for key_file, (bundle, said) in refused.items():
+    for bundle, key_file, said in (
+        (signed, "other.pub.pem", "was not made by the owner of other.pub.pem"),
+        (signed, "owner.pem", "does not hold an Ed25519 public key"),
+        (signed, "tiny.yaml", "does not hold an Ed25519 public key"),
+        (signed, "none.pem", "none.pem cannot be read"),
+        (deployed.bundle, "owner.pub.pem", "is not signed"),
+    ):
         ended = tool("verify", bundle, "--key", key_file)
         assert ended.code == 2, ended.err
         assert said in ended.error
+
+
+@pytest.mark.parametrize(("key", "said"), [("none.pem", "none.pem cannot be read"), ("tiny.yaml", "private key")])
+def test_a_key_that_cannot_sign_is_found_before_anything_is_made(tool, key, said):
+    ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", "--sign", key)
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        assert ended.code == 3, ended.err
+        assert 'pip install "edgeattn[signing]"' in ended.error
+    else:
+        assert ended.code == 2, ended.err
+        assert said in ended.error
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
 
 
 def test_without_the_engine_s_library(deployed, tool):

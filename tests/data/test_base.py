@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeattn import data
-from edgeattn.data.base import Sample, Subset, assert_disjoint, dataset_hashes, locate, sample_hash, set_hash
+from edgeattn.data.base import Sample, assert_disjoint, dataset_hashes, locate, sample_hash, set_hash
 from edgeattn.errors import DataError, RecipeError
 
 
@@ -17,12 +17,6 @@ class Ramp:
 
     def name(self, index: int) -> str:
         return f"ramp/{index}"
-
-
-def test_subset_keeps_its_order() -> None:
-    subset = Subset(Ramp(), np.array([3, 1]))
-    assert [subset[i].target for i in range(len(subset))] == [3, 1]
-    assert subset.name(0) == "ramp/3"
 
 
 def test_hashes_cover_pixels_and_shape() -> None:
@@ -52,6 +46,14 @@ def test_locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "root" / "x").touch()
     assert locate("x", tmp_path / "root") == tmp_path / "root" / "x"
     assert locate(str(tmp_path / "here" / "x"), tmp_path / "root") == tmp_path / "here" / "x"
+
+
+def test_locate_knows_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x").touch()
+    assert locate("~/x", tmp_path / "root") == tmp_path / "x"
+    with pytest.raises(DataError, match=r"There is no .*~nobody-of-this-name/x"):
+        locate("~nobody-of-this-name/x", tmp_path)
 
 
 def test_formats_are_found_by_file_name() -> None:

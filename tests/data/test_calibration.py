@@ -48,6 +48,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(files[2].frame, Squares()[2].frame)
 
 
+def test_the_generators_settings_are_kept(tmp_path: Path) -> None:
+    out, settings = tmp_path / "squares", {"size": 4}
+    write_calibration(Squares(), ("even", "odd"), out, name="n", source="", licence="", rebuild="", settings=settings)
+    assert json.loads((out / MANIFEST).read_text())["settings"] == settings
+    assert read_calibration(out).settings == settings
+    assert read_calibration(write(tmp_path / "plain")).settings == {}
+
+
 def test_writing_again_replaces_the_folder_whole_or_not_at_all(tmp_path: Path) -> None:
     out = write(tmp_path / "squares")
     with pytest.raises(DataError, match="corrupt"):
@@ -94,6 +102,7 @@ def edit(**changes: object):
         (lambda folder: (folder / MANIFEST).write_text("[]"), "is not a calibration manifest"),
         (edit(schema="edgeattn.calibration/2"), "has the schema 'edgeattn.calibration/2'"),
         (edit(files=[]), "lists no files"),
+        (edit(settings=[64]), "is not a calibration manifest"),
         (edit(files=[{"file": "0000.png"}]), "is not a calibration manifest"),
         (edit(files=[{"file": "../x.png", "sha256": "", "target": 0, "name": ""}]), "outside its folder"),
     ],

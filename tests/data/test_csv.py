@@ -28,6 +28,7 @@ def table(folder: Path, text: str) -> Settings:
     return Settings("labels.csv", calibration=2)
 
 
+SPLIT_OF = ("train", "train", "calibration", "calibration", "val")
 ROWS = "".join(f"{label}/{index}.png,{label.upper()}\n" for label in "ab" for index in range(5))
 
 
@@ -59,6 +60,15 @@ def test_lists_with_and_without_labels(folder: Path) -> None:
     assert Counter(names(splits.train) + names(splits.calibration)) == Counter(
         ["a/0.png", "a/1.png", "b/0.png", "b/my cat.png"]
     )
+
+
+def test_training_fingerprint_does_not_follow_calibration(folder: Path) -> None:
+    rows = [f"{label}/{index}.png,{label},{split}\n" for label in "ab" for index, split in enumerate(SPLIT_OF)]
+    before = load(table(folder, "image,label,split\n" + "".join(rows)), folder, 0)
+    after = load(table(folder, "image,label,split\n" + "".join(row for row in rows if "a/3" not in row)), folder, 0)
+    assert len(after.calibration) == len(before.calibration) - 1
+    assert after.fingerprint != before.fingerprint
+    assert after.training_fingerprint == before.training_fingerprint
 
 
 def test_fingerprint_follows_labels(folder: Path) -> None:

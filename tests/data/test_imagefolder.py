@@ -91,9 +91,98 @@ def test_ready_made_splits_are_detected(tmp_path: Path, evaluation: str) -> None
     ]
 
 
-def test_classes_that_are_called_like_splits_are_classes(tmp_path: Path) -> None:
-    tree(tmp_path, {"train": 5, "test": 5})
-    assert load(Settings("."), tmp_path, 0).labels == ("test", "train")
+@pytest.mark.parametrize(("train", "evaluation"), [("Train", "Test"), ("TRAIN", "Val"), ("train", "Validation")])
+def test_split_folders_are_recognised_in_any_case(tmp_path: Path, train: str, evaluation: str) -> None:
+    tree(tmp_path, {f"{train}/cat": 4, f"{train}/dog": 4, f"{evaluation}/cat": 2, f"{evaluation}/dog": 1})
+    splits = load(Settings(".", calibration=2), tmp_path, 0)
+    assert splits.labels == ("cat", "dog")
+    assert names(splits.evaluation)[0] == f"{evaluation}/cat/00.png" and len(splits.evaluation) == 3
+
+
+@pytest.mark.parametrize("stray", ["preview.png", "train/preview.png", "val/preview.png"])
+@pytest.mark.parametrize("above", ["", "set/"])
+def test_images_beside_split_or_class_folders_are_passed_over(tmp_path: Path, stray: str, above: str) -> None:
+    tree(tmp_path, {f"{above}{split}/{label}": 4 for split in ("train", "val") for label in ("cat", "dog")})
+    (tmp_path / above / stray).write_bytes(png(99))
+    splits = load(Settings(".", calibration=2), tmp_path, 0)
+    assert splits.labels == ("cat", "dog")
+    assert len(splits.train) + len(splits.calibration) == len(splits.evaluation) == 8
+
+
+def test_a_training_folder_alone_may_have_an_image_beside_it(tmp_path: Path) -> None:
+    tree(tmp_path, {"train/cat": 5, "train/dog": 5})
+    (tmp_path / "preview.png").write_bytes(png(99))
+    splits = load(Settings("."), tmp_path, 0)
+    assert splits.labels == ("cat", "dog") and len(splits.evaluation) == 2
+
+
+def test_an_evaluation_folder_without_classes_is_passed_over_for_one_with(tmp_path: Path) -> None:
+    tree(tmp_path, {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2, "test": 3})
+    assert names(load(Settings(".", calibration=2), tmp_path, 0).evaluation)[0] == "val/cat/00.png"
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ({"train/cat": 4, "train/dog": 4, "test": 5}, "no class folders in 'test'"),
+        ({"train": 5, "test": 5}, "no class folders in 'train'"),
+        ({"train": 5, "val/cat": 4, "val/dog": 4}, "no class folders in 'train'"),
+        ({"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2, "extra": 5}, "'extra' is no split"),
+        ({"Train/a": 4, "Train/b": 4, "train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2}, "'Train' and 'train'"),
+        ({"set/train/cat": 4, "set/train/dog": 4, "set/test": 5}, "no class folders in 'test'"),
+    ],
+)
+def test_folders_that_are_only_half_splits_are_refused(tmp_path: Path, layout: dict[str, int], says: str) -> None:
+    """Else "train" and "test" would become the classes."""
+    with pytest.raises(DataError, match=f"{says}.*data.train and data.evaluation"):
+        load(Settings("."), tree(tmp_path, layout), 0)
+
+
+def test_named_splits_settle_what_the_folders_leave_open(tmp_path: Path) -> None:
+    tree(tmp_path, {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2, "extra": 5})
+    assert load(Settings(".", train="train", evaluation="val"), tmp_path, 0).labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_that_are_not_utf_8(tmp_path: Path, packed: bool) -> None:
+    for label in (b"a\xff", b"b"):
+        folder = os.fsencode(tmp_path / "set") + b"/" + label
+        os.makedirs(folder)  # noqa: PTH103
+        for index in range(5):
+            with open(folder + b"/\xfe%d.png" % index, "wb") as file:  # noqa: PTH123
+                file.write(png(10 * len(label) + index))
+    if packed:
+        pack(tmp_path / "set", tmp_path / "set.tar", "")
+    splits = load(Settings("set.tar" if packed else "set", eval_last=1), tmp_path, 0)
+    assert splits.labels == ("a\\xff", "b")
+    assert names(splits.evaluation) == ["a\\xff/\\xfe4.png", "b/\\xfe4.png"]
+    assert [int(splits.evaluation[i].frame[0, 0, 0]) for i in range(2)] == [24, 14]
+    "".join((*splits.labels, *names(splits.train), splits.fingerprint)).encode()
+
+
+def test_an_existing_archive_must_have_the_pinned_content(tmp_path: Path) -> None:
+    packed = pack(tree(tmp_path / "folder", {"cat": 5, "dog": 5}), tmp_path / "set.tar", "")
+    pin = sha256_file(packed)
+    for url in (None, packed.as_uri()):
+        assert load(Settings("set.tar", url=url, sha256=pin.upper()), tmp_path, 0).labels == ("cat", "dog")
+        with pytest.raises(DataError, match=rf"set\.tar has the SHA-256 {pin}, expected 0{{64}}"):
+            load(Settings("set.tar", url=url, sha256="0" * 64), tmp_path, 0)
+    with pytest.raises(DataError, match=r"folder is a folder.*data\.sha256 pins"):
+        load(Settings("folder", sha256=pin), tmp_path, 0)
+
+
+def test_training_fingerprint_follows_the_training_and_evaluation_images(tmp_path: Path) -> None:
+    tree(tmp_path, {"cat": 5, "dog": 5})
+    splits = load(Settings("."), tmp_path, 0)
+    assert load(Settings("."), tmp_path, 0).training_fingerprint == splits.training_fingerprint
+    (tmp_path / splits.calibration.name(0)).write_bytes(png(200))
+    changed = load(Settings("."), tmp_path, 0)
+    assert changed.fingerprint != splits.fingerprint
+    assert changed.training_fingerprint == splits.training_fingerprint
+    for part in (splits.train, splits.evaluation):
+        before = load(Settings("."), tmp_path, 0).training_fingerprint
+        (tmp_path / part.name(0)).write_bytes(png(201 + part.targets[0] + len(part)))
+        assert load(Settings("."), tmp_path, 0).training_fingerprint != before
 
 
 def test_named_splits_and_folders_inside_classes(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeattn.backends.base import Specs, TensorSpec
-from edgeattn.errors import DataError, ModelError
+from edgeattn.errors import DataError, ModelError, StageFailed
 from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 from edgeattn.tasks import find
 from edgeattn.tasks.base import MetricSpec
@@ -67,7 +67,7 @@ def test_outputs_come_one_frame_at_a_time():
 
 @pytest.mark.parametrize("value", [7, 9])
 def test_non_finite_outputs_are_named(value):
-    with pytest.raises(ModelError, match="Output 'y' holds NaN or infinite values for sample 2"):
+    with pytest.raises(StageFailed, match="Output 'y' holds NaN or infinite values for sample 2"):
         run_outputs(Doubler(), frames(1, 2, value), "x")
 
 

@@ -131,8 +131,8 @@ def measure(monkeypatch, tmp_path):
     """Measures the named fake entries; `measure.reaped()` says whether every process they started is gone."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
-    def run(*entries, **settings):
-        candidates = [Candidate(name=e, entry=f"fake_runners:{e}", path=tmp_path, threads=2) for e in entries]
+    def run(*entries, frames=None, **settings):
+        candidates = [Candidate(e, f"fake_runners:{e}", tmp_path, threads=2, frames=frames) for e in entries]
         settings = {"reference": entries[0], "parents": {}, "seconds": 0.01, **settings}
         return measure_latency(candidates, FRAMES, **settings)
 
@@ -166,6 +166,11 @@ def test_interleaved_processes(measure):
         assert part in slow.protocol
     assert any("round 20 of 20" in message for message in messages)
     assert measure.reaped()
+
+
+def test_the_protocol_counts_the_frames_that_were_really_used(measure):
+    own = tuple(np.zeros((2, 2, 3), np.uint8) for _ in range(5))
+    assert "batch 1; 5 evaluation frame(s)" in measure("fast", frames=own)["fast"].protocol
 
 
 @pytest.mark.serial

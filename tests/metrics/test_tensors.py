@@ -17,17 +17,44 @@ A = np.array([3.0, 4.0], np.float32)
         ([3, 4], [3, 4], math.inf),
         ([0, 0], [0, 1], -math.inf),
         ([0, 0], [0, 0], math.inf),
+        ([1, 2], [1, math.inf], -math.inf),
+        ([1, 2], [1, -math.inf], -math.inf),
+        ([1, 2], [1, math.nan], math.nan),
+        ([1, math.nan], [1, 2], math.nan),
+        ([math.inf, 1], [math.inf, 1], math.nan),
+        ([1e-160, 0], [1e150, 0], -6200.0),  # the quotient itself is below what a double holds
     ],
 )
 def test_sqnr(reference, value, expected):
-    assert sqnr_db(np.array(reference, np.float64), np.array(value, np.float64)) == pytest.approx(expected)
+    assert sqnr_db(np.array(reference, np.float64), np.array(value, np.float64)) == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [([4, 3], 0.96), ([6, 8], 1.0), ([-3, -4], -1.0), ([4, -3], 0.0), ([0, 0], math.nan)]
+    ("value", "expected"),
+    [
+        ([4, 3], 0.96),
+        ([6, 8], 1.0),
+        ([-3, -4], -1.0),
+        ([4, -3], 0.0),
+        ([0, 0], math.nan),
+        ([4, math.nan], math.nan),
+        ([4, math.inf], math.nan),
+    ],
 )
 def test_cosine(value, expected):
     assert cosine(A, np.array(value, np.float32)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_what_is_not_finite_stays_so_in_sums_of_parts():
+    overflowed = Sums.of(np.ones(1), np.full(1, math.inf))
+    undefined = Sums.of(np.ones(1), np.full(1, math.nan))
+    equal = Sums.of(np.ones(1), np.ones(1))
+    assert (equal + overflowed).sqnr_db == -math.inf
+    assert (equal + overflowed).max_abs == math.inf
+    for total in (equal + undefined, undefined + equal):
+        assert math.isnan(total.sqnr_db)
+        assert math.isnan(total.cosine)
+        assert math.isnan(total.max_abs)
 
 
 def test_max_abs():

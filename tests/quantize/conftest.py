@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeattn.backends.openvino import silence_telemetry
+from edgeattn.backends._telemetry import silence_telemetry
 
 silence_telemetry()
 

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeattn.errors import ModelError
+from edgeattn.errors import StageFailed
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.quantize.fp16 import ISLANDS, to_fp16
 
@@ -67,9 +67,19 @@ def test_a_weight_beyond_fp16_is_refused(hand_made):
         return hand_made([node], {"x": [1, 4]}, {"y": [1, 4]}, {"W": np.full(4, largest, np.float32)})
 
     to_fp16(model("Mul", 65504.0))
-    with pytest.raises(ModelError, match=r"The weight 'W' reaches 6\.6e\+04, beyond FP16's 65504\."):
+    with pytest.raises(StageFailed, match=r"The weight 'W' reaches 6\.6e\+04, beyond FP16's 65504;"):
         to_fp16(model("Mul", -66000.0))
     to_fp16(model("Pow", 66000.0))  # only an FP32 island reads it
+
+
+def test_a_constant_node_beyond_fp16_is_refused(hand_made):
+    value = onnx.numpy_helper.from_array(np.full(4, 7e4, np.float32))
+    nodes = [
+        helper.make_node("Constant", [], ["k"], name="k", value=value),
+        helper.make_node("Add", ["x", "k"], ["y"], name="y"),
+    ]
+    with pytest.raises(StageFailed, match=r"'k' reaches 7e\+04, beyond FP16's 65504;"):
+        to_fp16(hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {}))
 
 
 def test_layer_norm_of_large_values(hand_made, answer):

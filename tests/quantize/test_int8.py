@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgeattn.errors import ModelError, RecipeError
+from edgeattn.errors import RecipeError, StageFailed
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.progress import silent
 from edgeattn.quantize import int8, policy
@@ -102,8 +102,9 @@ def test_the_best_setting_is_taken_and_all_are_told(attention_network, frames, a
     assert [(done, total) for done, total, _ in seen] == [(0, 2), (1, 2), (2, 2)]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("broken", ["minmax", "mean-minmax"])
-def test_a_setting_that_breaks_the_graph_never_wins(broken, attention_network, frames, monkeypatch):
+def test_a_setting_that_breaks_the_graph_never_wins(broken, value, attention_network, frames, monkeypatch):
     quantize = int8.quantize
 
     def sometimes_broken(model, images, candidate, *, spare_bit):
@@ -111,19 +112,32 @@ def test_a_setting_that_breaks_the_graph_never_wins(broken, attention_network, f
         if candidate.name == broken:
             for tensor in made.graph.initializer:
                 if tensor.name == "network.head.bias":
-                    tensor.CopyFrom(numpy_helper.from_array(np.full(5, np.nan, np.float32), tensor.name))
+                    tensor.CopyFrom(numpy_helper.from_array(np.full(5, value, np.float32), tensor.name))
         return made
 
     monkeypatch.setattr(int8, "quantize", sometimes_broken)
     tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
     model, trials = int8.search(attention_network, frames(4), frames(2, 1), tried, silent, spare_bit=False)
     assert {trial.setting for trial in trials} == {"minmax", "mean-minmax"} - {broken}
-    assert not any(np.isnan(numpy_helper.to_array(t)).any() for t in model.graph.initializer if t.data_type == 1)
+    assert not any(not np.isfinite(numpy_helper.to_array(t)).all() for t in model.graph.initializer if t.data_type == 1)
 
 
 def test_nothing_to_try(attention_network, frames):
-    with pytest.raises(ModelError, match="No INT8 setting applies to this graph and keeps its outputs finite"):
+    with pytest.raises(RecipeError, match=r"None of the INT8 settings in quantize\.candidates applies to this graph"):
         int8.search(attention_network, frames(2), frames(1), [], silent, spare_bit=False)
+
+
+def test_no_setting_keeps_the_outputs_finite(attention_network, frames, monkeypatch):
+    finite = int8._outputs
+
+    def overflowing(model, images):
+        values = finite(model, images)
+        return values if model is attention_network else np.full_like(values, np.inf)
+
+    monkeypatch.setattr(int8, "_outputs", overflowing)
+    tried = int8.candidates(["minmax"], attention_network.graph)
+    with pytest.raises(StageFailed, match="No INT8 setting keeps the outputs of this graph finite; tried: minmax"):
+        int8.search(attention_network, frames(2), frames(1), tried, silent, spare_bit=False)
 
 
 def test_it_says_nothing_by_itself(attention_network, frames, capfd):

@@ -18,7 +18,8 @@ def test_labels_name_the_backend_only_where_two_rows_share_a_name():
 
 def test_selected_row_is_the_measured_one_of_those_with_its_hash():
     report = made.report()
-    # The bundle's row has the same hash and comes later, but was not timed.
+    # The bundle's row comes later and has as many figures, but the engine is what was selected.
+    made.find(report, "bundle/int8")["artifact"]["sha256"] = made.HASHES["int8"]
     assert facts.selected_row(report) is made.find(report, "compile/int8")
     report["selected"] = None
     assert facts.selected_row(report) is None
@@ -95,7 +96,8 @@ def test_limits_of_a_run_inside_its_budget():
     limits = held(made.report())
     assert list(limits) == ["metric_drop_max", "sqnr_db_min", "latency_p99_ms_max", "size_mb_max"]  # null: no limit
     assert all(limit.passed and not limit.uncertain for limit in limits.values())
-    assert limits["size_mb_max"].value == 0.418
+    assert limits["size_mb_max"].value == 0.803  # the bundle's, not the engine's 0.418
+    assert limits["sqnr_db_min"].value == 35.3
 
 
 @pytest.mark.parametrize(
@@ -105,11 +107,12 @@ def test_limits_of_a_run_inside_its_budget():
         ("metric_drop_max", 0.09, False),
         ("sqnr_db_min", 35.3, True),
         ("sqnr_db_min", 35.4, False),
-        ("latency_p50_ms_max", 0.412, True),
-        ("latency_p50_ms_max", 0.4, False),
-        ("size_mb_max", 0.417, False),
-        ("peak_rss_mb_max", 79, True),
-        ("peak_rss_mb_max", 78, False),
+        ("latency_p50_ms_max", 0.445, True),
+        ("latency_p50_ms_max", 0.444, False),
+        ("size_mb_max", 0.803, True),
+        ("size_mb_max", 0.802, False),
+        ("peak_rss_mb_max", 92, True),
+        ("peak_rss_mb_max", 91, False),
         ("watts_max", 5, None),
     ],
 )
@@ -117,6 +120,24 @@ def test_limits_hold_up_to_and_including_their_value(key, limit, passed):
     report = made.report()
     report["budget"] = {key: limit}
     assert held(report)[key].passed is passed
+
+
+@pytest.mark.parametrize(
+    ("bundle", "p50", "size"),
+    [({}, 0.445, 0.803), ({"status": "failed"}, 0.412, 0.418), ({"latency": None}, None, 0.803), (None, 0.412, 0.418)],
+)
+def test_latency_and_size_are_the_bundles_where_there_is_one(bundle, p50, size):
+    report = made.report()
+    report["budget"] = {"latency_p50_ms_max": 9.0, "size_mb_max": 9.0}
+    row = made.find(report, "bundle/int8")
+    if bundle is None:
+        report["rows"].remove(row)
+    else:
+        row.update(bundle)
+    limits = held(report)
+    assert (limits["latency_p50_ms_max"].value, limits["size_mb_max"].value) == (p50, size)
+    other = {limit.key: limit.value for limit in facts.limits(report, made.find(report, "compile/bf16"))}
+    assert other == {"latency_p50_ms_max": 0.54, "size_mb_max": 1.24}  # another variant's bundle judges nothing here
 
 
 def test_a_drop_whose_interval_reaches_past_the_limit_is_uncertain():

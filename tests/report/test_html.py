@@ -170,6 +170,41 @@ def test_a_bundle_says_what_the_whole_call_costs_and_is_never_called_not_worth_i
     assert "Not worth it" not in page(report)
 
 
+def test_what_ships_is_not_called_not_worth_it():
+    report = made.not_worth_it()
+    row = made.find(report, "compile/int8")
+    assert stage_row(report, row)["notes"] == ["Not worth it: no faster than its float parent."]
+    report["selected"] |= {"variant": "int8", "artifact_sha256": made.HASHES["int8"]}
+    assert stage_row(report, row)["notes"] == []
+    assert "not worth it" not in page(report).lower()
+
+
+def test_the_cards_show_what_the_budget_judges():
+    report = made.report()
+    report["budget"] = {"latency_p99_ms_max": 0.1, "size_mb_max": 0.5}
+    bundle = made.find(report, "bundle/int8")["latency"]
+    cards = {card["title"]: card for card in view(report)["cards"]}
+    latency = cards["Latency, p50"]
+    assert latency["figure"].replace(NBSP, " ") == "0.445 ms"
+    assert latency["lines"][0].replace(NBSP, " ") == f"p99 {bundle['p99_ms']:.3f} ms"
+    assert latency["lines"][-1].replace(NBSP, " ") == "the bundle's whole call; the engine alone 0.412 ms"
+    assert latency["limit"]["value"] == latency["lines"][0].removeprefix("p99 ")
+    assert cards["Size"]["figure"].replace(NBSP, " ") == "803 kB"
+    assert [line.replace(NBSP, " ") for line in cards["Size"]["lines"]] == [
+        "the bundle",
+        "its engine 418 kB, 37 % of train/fp32",
+    ]
+    assert cards["Size"]["limit"]["tone"] == cards["Latency, p50"]["limit"]["tone"] == "missed"
+    report["rows"].remove(made.find(report, "bundle/int8"))
+    cards = {card["title"]: card for card in view(report)["cards"]}
+    assert cards["Latency, p50"]["figure"].replace(NBSP, " ") == "0.412 ms"
+    assert cards["Size"]["lines"] == ["37 % of train/fp32"]
+
+
+def test_the_seconds_are_those_of_building_and_checking():
+    assert "built and checked in" in every_figure({})
+
+
 def test_the_bundle_does_not_compete_with_its_engine():
     report = made.report()
     made.find(report, "bundle/int8")["latency"] = made.latency(0.1, 0.05)

@@ -40,6 +40,14 @@ def test_missed_budget_fails():
     assert failed["verdict"] == "The metric drops by 1.40 points, the budget allows 0.50."
 
 
+def test_the_bundles_size_is_judged():
+    report = made.report()
+    report["budget"] = {"size_mb_max": 0.5}
+    _, found = cases(report)
+    message = found["size_mb_max"].find("failure").get("message").replace("\u00a0", " ")
+    assert message == "size is 0.80 MB, the limit is at most 0.50 MB"
+
+
 def test_deferred_and_unsupported_are_skipped_failed_fails():
     _, found = cases(made.deferred())
     assert found["compile/int8"].find("skipped").get("message") == "deferred: TensorRT builds on the device itself."

@@ -20,7 +20,7 @@ def test_verdict_first_then_the_facts():
         in text
     )
     assert "INT8 99.3 %, BF16 0.7 % |" in text
-    assert "- bundle/int8: Golden self-test passed.\n" in text
+    assert "- bundle/int8: Golden self-test passed. The whole call takes 1.08× the engine's time" in text
     assert "| accuracy lost | at most 0.50 point | 0.10 point | kept |" in text
     assert text.endswith("Again: `edgeattn deploy digit_scenes --target cpu --seed 7`\n")
 

@@ -34,7 +34,13 @@ def test_reasons_leave_out_what_why_says():
     assert verdict.reasons(report) == ["The bundle is kept."]
     report["selected"] = None
     assert verdict.why(report) is None
-    assert verdict.reasons(report) == ["BF16 is faster than FP32.", "INT8 is the fastest.", "The bundle is kept."]
+    assert verdict.reasons(report) == ["BF16 is faster than FP32.", "INT8 is the fastest."]  # the headline has the last
+
+
+def test_reasons_leave_out_what_the_headline_says():
+    report = made.report()
+    report["verdict"] = {"passed": False, "reasons": ["The bundle is unmeasured.", "it waits"]}
+    assert verdict.reasons(report) == ["It waits."]
 
 
 def test_worth_is_unsaid_until_one_sentence_of_why_weighs_the_pair():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import edgeattn
 from edgeattn.errors import DataError, StorageError
 from edgeattn.imaging import encode_png, read_image
 from edgeattn.runtime.run import line, run
-from edgeattn.runtime.sources import frames
+from edgeattn.runtime.sources import find
 
 BLUE = np.full((40, 60, 3), (200, 0, 0), np.uint8)
 
@@ -62,7 +63,29 @@ def test_overlay_of_one_image(model: Any, folder: Path, tmp_path: Path, out: str
 
 def test_overlay_of_an_image_without_suffix(model: Any, folder: Path, tmp_path: Path) -> None:
     _run(model, (folder / "a.png").rename(folder / "frame"), tmp_path / "o")
-    assert read_image(tmp_path / "o/frame").shape[1] == 360
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["frame.png"]
+    assert read_image(tmp_path / "o/frame.png").shape[1] == 360
+
+
+@pytest.mark.parametrize("suffix", [".pgm", ".heic"])
+def test_an_overlay_opencv_cannot_write_under_its_suffix_is_a_png(
+    model: Any, folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    """A .pgm is grey, an overlay is not."""
+    single = (folder / "b.png").rename(folder / f"b{suffix}")
+    _run(model, single, tmp_path / "o")
+    _run(model, folder, tmp_path / "all")
+    assert [path.name for path in (tmp_path / "o").iterdir()] == [f"b{suffix}.png"]
+    written = ["a.png", *(["b.pgm.png"] if suffix == ".pgm" else [])]
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == written
+    assert read_image(tmp_path / f"o/b{suffix}.png").shape[1] == 360
+
+
+def test_an_image_whose_name_is_not_utf_8(model: Any, folder: Path, tmp_path: Path) -> None:
+    (folder / "b.png").rename(folder / os.fsdecode(b"b\xff.png"))
+    lines = _run(model, folder, tmp_path / "o")
+    assert [text.split(":")[0] for text in lines] == ["a.png", "b\\xff.png"]
+    assert sorted(os.listdir(os.fsencode(tmp_path / "o"))) == [b"a.png", b"b\xff.png"]  # noqa: PTH208
 
 
 def test_overlay_of_a_video(model: Any, tmp_path: Path) -> None:
@@ -73,7 +96,7 @@ def test_overlay_of_a_video(model: Any, tmp_path: Path) -> None:
     writer.release()
     lines = _run(model, source, tmp_path / "o")
     assert [text.split(":")[0] for text in lines] == ["clip.avi#0", "clip.avi#1", "clip.avi#2"]
-    read = list(frames(str(tmp_path / "o/clip.mp4")))
+    read = list(find(str(tmp_path / "o/clip.mp4")).frames())
     assert len(read) == 3 and read[0][1].shape[1] == 320
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["clip.mp4"]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import DataError
-from edgeattn.runtime.sources import find, frames, frames_per_second
+from edgeattn.runtime.sources import find, frames_per_second
 
 BLUE = np.full((6, 10, 3), (200, 0, 0), np.uint8)
 
@@ -26,7 +26,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def test_an_image(tmp_path: Path) -> None:
-    ((name, frame),) = frames(str(_image(tmp_path / "a.png")))
+    ((name, frame),) = find(str(_image(tmp_path / "a.png"))).frames()
     assert name == "a.png"
     assert (frame == BLUE).all()
 
@@ -34,7 +34,7 @@ def test_an_image(tmp_path: Path) -> None:
 def test_an_image_of_an_unusual_name(tmp_path: Path) -> None:
     path = _image(tmp_path / "a.png").rename(tmp_path / "frame")
     assert find(str(path)).kind == "image"
-    assert next(frames(str(path)))[0] == "frame"
+    assert next(find(str(path)).frames())[0] == "frame"
 
 
 def test_a_folder_is_sorted_and_other_files_are_left_out(tmp_path: Path) -> None:
@@ -42,11 +42,12 @@ def test_a_folder_is_sorted_and_other_files_are_left_out(tmp_path: Path) -> None
         _image(tmp_path / name)
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "folder.png").mkdir()
-    assert [name for name, _ in frames(str(tmp_path))] == ["a.png", "b.JPG", "c.bmp"]
+    (tmp_path / "._a.png").write_bytes(b"what macOS leaves on other disks")
+    assert [name for name, _ in find(str(tmp_path)).frames()] == ["a.png", "b.JPG", "c.bmp"]
 
 
 def test_a_video(video: Path) -> None:
-    read = list(frames(str(video)))
+    read = list(find(str(video)).frames())
     assert [name for name, _ in read] == ["clip.avi#0", "clip.avi#1", "clip.avi#2"]
     assert [round(float(frame.mean()), -1) for _, frame in read] == [0, 100, 200]
     assert read[0][1].shape == (24, 32, 3)
@@ -71,14 +72,14 @@ def test_what_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, s
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=says):
-        list(frames(str(tmp_path / name)))
+        list(find(str(tmp_path / name)).frames())
 
 
 def test_a_truncated_image_in_a_folder_is_named(tmp_path: Path) -> None:
     _image(tmp_path / "a.png")
     bad = _image(tmp_path / "b.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
     bad.write_bytes(bad.read_bytes()[:3000])
-    source = frames(str(tmp_path))
+    source = find(str(tmp_path)).frames()
     next(source)
     with pytest.raises(DataError, match=r"b\.png is not an image"):
         next(source)
@@ -86,4 +87,4 @@ def test_a_truncated_image_in_a_folder_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no images"):
-        frames(str(tmp_path))
+        find(str(tmp_path)).frames()

@@ -24,6 +24,8 @@ def _decode(*values: float) -> Classification:
 def test_found_by_name() -> None:
     assert tasks.find("classify") is TASK
     assert "classify" in tasks.names() and "base" not in tasks.names()
+    assert TASK.decoding == {"output": "logits", "activation": "softmax"}
+    assert json.dumps(TASK.decoding)
     with pytest.raises(InputError, match=r"no task 'fly'; known tasks: .*classify"):
         tasks.find("fly")
 

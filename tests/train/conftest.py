@@ -29,7 +29,7 @@ class Toy:
 
 
 def toy_splits(train=20, evaluation=6, broken=None):
-    return Splits(Toy(train, 0, broken), Toy(6, 1), Toy(evaluation, 2), ("blue", "green", "red"), "toy")
+    return Splits(Toy(train, 0, broken), Toy(6, 1), Toy(evaluation, 2), ("blue", "green", "red"), "toy", "toy")
 
 
 def toy_recipe(model=None, **train):

@@ -23,7 +23,7 @@ def frames(count=8, side=24):
 
 
 def applied(settings, x, seed=0):
-    module = augment.augmentation(settings)
+    module = augment.augmentation(settings, *x.shape[1:3])
     torch.manual_seed(seed)
     return augment.apply(module, x)
 
@@ -64,10 +64,24 @@ def test_shifts_and_rotations_bring_in_no_border(fill):
     torch.testing.assert_close(out, torch.full_like(out, fill), rtol=0, atol=0.01)
 
 
+def test_a_shift_alone_moves_whole_pixels_and_blurs_nothing():
+    x = frames(count=16)
+    out = applied(Augment(shift=0.125), x)
+    for before, after in zip(x, out.permute(0, 2, 3, 1).round().to(torch.uint8), strict=True):
+        # At most 3 pixels each way: the middle of the frame is found again, unchanged, at exactly that distance.
+        places = [
+            (dy, dx)
+            for dy in range(-3, 4)
+            for dx in range(-3, 4)
+            if torch.equal(after[3 + dy : 21 + dy, 3 + dx : 21 + dx], before[3:21, 3:21])
+        ]
+        assert len(places) == 1
+
+
 def test_positions_are_exact_under_bf16():
     ramp = torch.arange(24, dtype=torch.uint8).mul(10)[None, None, :, None].expand(4, 24, 24, 3)
-    exact = applied(Augment(shift=0.2), ramp)
-    module = augment.augmentation(Augment(shift=0.2))
+    exact = applied(Augment(shift=0.2, scale=0.1), ramp)
+    module = augment.augmentation(Augment(shift=0.2, scale=0.1), 24, 24)
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = augment.apply(module, ramp)

@@ -1,0 +1,260 @@
+"""The order of the stages with stages that do nothing: what follows what, and what a failed proof leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgeattn import backends, pipeline, report
+from edgeattn.artifact import Stage, Store
+from edgeattn.errors import ModelError, StageFailed
+from edgeattn.pipeline import bundling, checks, result, stages
+from edgeattn.pipeline.stages import Context
+from edgeattn.recipe import Recipe, Target
+
+RECIPE = {
+    "name": "mine",
+    "task": "classify",
+    "model": {"name": "attention_cnn"},
+    "input": {"height": 32, "width": 32},
+    "data": {"format": "scenes", "size": 32, "train": 8, "evaluation": 4, "calibration": 4},
+    "train": {"epochs": 1},
+}
+
+
+class Compiler:
+    def precisions(self):
+        return ["fp32", "int8"]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Stages and checks replaced; `failing` names what raises, `figures` what a row measures."""
+
+    class World:
+        def __init__(self) -> None:
+            self.failing: dict[str, Exception] = {}
+            self.ratios = {"compile/int8": 0.5}
+            self.deltas: dict[str, float] = {}
+            self.made: list[str] = []
+            self.timed: list[tuple[list[str], dict[str, str]]] = []
+
+        def context(self, **changes: Any) -> Context:
+            return Context(
+                recipe=Recipe(**{**RECIPE, **changes}),
+                target=Target(name="cpu", title="t", backend="openvino", precisions=("fp32", "bf16", "fp16", "int8")),
+                store=Store(tmp_path),
+                data_root=tmp_path,
+                progress=lambda done, total, text: None,
+            )
+
+        def run(self, until=Stage.BUNDLE, **changes: Any) -> dict[str, Any]:
+            self.heard: list[str] = []
+            values = pipeline.run(self.context(**changes), lambda row: self.heard.append(row.name), until)
+            report.validate(report.schema.plain(values))
+            assert self.heard == [f"{row['stage']}/{row['variant']}" for row in values["rows"]]
+            return values
+
+    world = World()
+
+    def make(context, stage, variant):
+        name = f"{stage.value}/{variant}"
+        world.made.append(name)
+        if name in world.failing:
+            raise world.failing[name]
+
+        def write(work, out):
+            (out / "x").write_text(name)
+            (out / "training.json").write_text(json.dumps({"history": [], "params": 1}))
+            (out / "quantization.json").write_text(json.dumps({"setting": "s", "float_nodes": {}, "search": []}))
+            (out / "engine.json").write_text(json.dumps({"layers": {}, "macs": {"fp32": 7}, "notes": ["n"]}))
+            (out / "mine.edgeattn").write_text("bundle")
+
+        return context.store.build(stage, variant, {}, write)
+
+    def accuracy(context, row, reference):
+        if f"accuracy {row.name}" in world.failing:
+            raise world.failing[f"accuracy {row.name}"]
+        check = make(context, Stage.CHECK, row.name)
+        metric = {"name": "top1", "unit": "%", "value": 90.0, "ci95": [80.0, 95.0], "n": 4, "higher_is_better": True}
+        delta = world.deltas.get(row.name, 0.0)
+        drift = {
+            **dict.fromkeys(["p_value", "test", "cosine", "agreement"]),
+            **{
+                "reference": "train/fp32",
+                "metric_delta": delta,
+                "ci95": [delta, delta],
+                "sqnr_db": 50.0,
+                "max_abs": 1.0,
+            },
+        }
+        return row.measured(check, metric=metric, drift=drift if reference else None), check
+
+    def latency(context, rows):
+        world.timed.append(([row.name for row in rows], checks._parents(rows)))
+        done = []
+        for row in rows:
+            ratio = world.ratios.get(row.name, 1.0)
+            figures = {
+                **dict.fromkeys(["threads", "batch", "n", "p90_ms", "mean_ms", "min_ms", "throttled", "engine_only"]),
+                **{"p50_ms": ratio, "p99_ms": ratio, "ratio_to_reference": ratio, "ratio_ci95": [ratio, ratio]},
+            }
+            done.append(replace(row, latency=figures))
+        return done
+
+    monkeypatch.setattr(stages, "train", lambda context: make(context, Stage.TRAIN, "fp32"))
+    monkeypatch.setattr(stages, "export", lambda context, trained: make(context, Stage.EXPORT, "fp32"))
+    monkeypatch.setattr(stages, "quantize", lambda context, graph, p: make(context, Stage.QUANTIZE, p.value))
+    monkeypatch.setattr(stages, "compile_engine", lambda context, graph, p: make(context, Stage.COMPILE, p.value))
+    monkeypatch.setattr(bundling, "bundle", lambda context, graph, engine: make(context, Stage.BUNDLE, engine.variant))
+    monkeypatch.setattr(checks, "accuracy", accuracy)
+    monkeypatch.setattr(checks, "latency", latency)
+    monkeypatch.setattr(checks, "examples", lambda context, accuracy: [])
+    monkeypatch.setattr(checks, "per_label", lambda context, accuracy: None)
+    monkeypatch.setattr(result, "git_revision", lambda: None)
+    monkeypatch.setattr(backends, "find_compiler", lambda name: Compiler())
+    return world
+
+
+def status(values):
+    return {f"{row['stage']}/{row['variant']}": row["status"] for row in values["rows"]}
+
+
+def test_all_of_it(world):
+    values = world.run()
+    assert status(values) == {
+        "train/fp32": "ok",
+        "export/fp32": "ok",
+        "quantize/fp16": "ok",
+        "quantize/int8": "ok",
+        "compile/bf16": "unsupported",
+        "compile/fp16": "unsupported",
+        "compile/fp32": "ok",
+        "compile/int8": "ok",
+        "bundle/int8": "ok",
+    }
+    assert values["selected"]["variant"] == "int8"
+    assert " ".join(values["verdict"]["reasons"]) == values["selected"]["why"]
+    assert values["training"]["macs"] == 7 and values["bundle"]["size_bytes"] == 6
+    # The reference runs along every time; a bundle also against its engine.
+    assert world.timed == [
+        (["train/fp32"], {}),
+        (["train/fp32", "export/fp32"], {}),
+        (["train/fp32", "quantize/fp16", "quantize/int8"], {"quantize/int8": "quantize/fp16"}),
+        (["train/fp32", "compile/fp32", "compile/int8"], {"compile/int8": "compile/fp32"}),
+        (["train/fp32", "compile/int8", "bundle/int8"], {"bundle/int8": "compile/int8"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("until", "rows"), [(Stage.TRAIN, 1), (Stage.EXPORT, 2), (Stage.QUANTIZE, 4), (Stage.COMPILE, 8)]
+)
+def test_it_ends_where_it_is_told_to(world, until, rows):
+    values = world.run(until)
+    assert len(values["rows"]) == rows and values["rows"][-1]["stage"] == until.value
+    assert values["verdict"]["passed"] is True and until.value in values["verdict"]["reasons"][0]
+    assert (values["selected"], values["bundle"]) == (None, None)
+
+
+def test_only_what_recipe_and_target_both_name(world):
+    values = world.run(variants=("int8",))
+    assert list(status(values)) == ["train/fp32", "export/fp32", "quantize/int8", "compile/int8", "bundle/int8"]
+    assert world.timed[3] == (["train/fp32", "compile/int8"], {})
+
+
+def test_the_engine_that_is_not_faster_is_not_shipped(world):
+    world.ratios = {"compile/int8": 1.0}
+    values = world.run()
+    assert values["selected"]["variant"] == "fp32"
+    assert "int8 is not worth it against fp32" in values["selected"]["why"]
+    assert list(status(values))[-1] == "bundle/fp32"
+
+
+def test_nothing_inside_the_budget(world):
+    world.deltas = {"compile/fp32": -2.0, "compile/int8": -3.0}
+    values = world.run(budget={"metric_drop_max": 1.0})
+    assert values["verdict"]["passed"] is False and (values["selected"], values["bundle"]) == (None, None)
+    assert any("fp32 loses 2" in reason for reason in values["verdict"]["reasons"])
+    assert not any(name.startswith("bundle") for name in world.made)
+
+
+def test_a_bundle_outside_the_budget_as_an_app_calls_it(world):
+    """The engine alone is inside; with preparing and decoding the call takes longer."""
+    world.ratios = {"compile/int8": 0.5, "bundle/int8": 2.0}
+    values = world.run(budget={"latency_p99_ms_max": 1.5})
+    assert values["selected"]["variant"] == "int8"
+    assert values["verdict"]["passed"] is False
+    (reason,) = values["verdict"]["reasons"]
+    assert reason.startswith("The bundle is outside the budget: ") and "takes 2 ms at p99, at most 1.5" in reason
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("train/fp32", []),
+        ("accuracy train/fp32", []),
+        ("export/fp32", ["train/fp32"]),
+        ("accuracy export/fp32", ["train/fp32"]),
+    ],
+)
+def test_a_failed_proof_that_nothing_can_go_on_without(world, where, rows):
+    world.failing = {where: StageFailed("It is not equal.")}
+    values = world.run()
+    failed = where.removeprefix("accuracy ")
+    assert status(values) == {**dict.fromkeys(rows, "ok"), failed: "failed"}
+    assert values["rows"][-1]["reason"] == "It is not equal."
+    assert values["verdict"] == {"passed": False, "reasons": [f"{failed}: It is not equal."]}
+    assert (values["selected"], values["bundle"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("where", "lost"),
+    [
+        ("quantize/int8", {"quantize/int8": "failed", "compile/int8": "unsupported"}),
+        ("accuracy quantize/int8", {"quantize/int8": "failed", "compile/int8": "unsupported"}),
+        ("compile/int8", {"quantize/int8": "ok", "compile/int8": "failed"}),
+        ("accuracy compile/int8", {"quantize/int8": "ok", "compile/int8": "failed"}),
+    ],
+)
+def test_a_variant_that_fails_its_proof_is_left_out(world, where, lost):
+    world.failing = {where: StageFailed("It overflows.")}
+    values = world.run()
+    found = status(values)
+    assert {name: found[name] for name in lost} == lost
+    assert found["compile/fp32"] == found["bundle/fp32"] == "ok"
+    assert values["verdict"]["passed"] is True and values["selected"]["variant"] == "fp32"
+    assert any("It overflows." in reason for reason in values["verdict"]["reasons"])
+
+
+def test_a_bundle_that_fails_its_self_test(world):
+    world.failing = {"bundle/int8": StageFailed("The bundle fails its self-test.")}
+    values = world.run()
+    assert status(values)["bundle/int8"] == "failed"
+    assert values["verdict"]["passed"] is False and values["bundle"] is None
+    assert "bundle/int8: The bundle fails its self-test." in values["verdict"]["reasons"]
+
+
+def test_a_stage_command_tells_of_a_failed_variant(world):
+    world.failing = {"quantize/int8": StageFailed("It overflows.")}
+    assert world.run(Stage.QUANTIZE)["verdict"] == {"passed": False, "reasons": ["quantize/int8: It overflows."]}
+
+
+def test_what_could_not_run_is_raised(world):
+    world.failing = {"export/fp32": ModelError("No such operator.")}
+    with pytest.raises(ModelError, match="No such operator"):
+        world.run()
+
+
+def test_splits_that_share_an_image_end_it_before_anything_is_trained(world, monkeypatch):
+    from edgeattn.errors import DataError
+
+    def shared(context):
+        raise DataError("shared")
+
+    monkeypatch.setattr(stages, "data_record", shared)
+    with pytest.raises(DataError):
+        world.run()
+    assert world.made == []
