@@ -44,7 +44,8 @@ class Classification:
 
         Frames under 320 pixels wide are enlarged first, so that the text can be read.
         """
-        factor = max(1, -(-320 // frame.shape[1]))
+        high, wide = frame.shape[:2]
+        factor = max(1, min(-(-320 // wide), 1280 // high))  # never more than a screen high
         canvas = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
         shown = list(zip(self.class_id[:_SHOWN], self.confidence[:_SHOWN], strict=True))
         row = max(24, canvas.shape[0] // 20)
