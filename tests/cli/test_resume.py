@@ -29,7 +29,8 @@ def hashes(values):
 @pytest.mark.slow
 def test_training_goes_on_where_it_was_stopped(tool):
     """Ctrl-C after an epoch, then kill -9 after a later one: the network is the one of an undisturbed training."""
-    longer = ("train", "tiny.yaml", "--set", f"train.epochs={EPOCHS}", "-v")
+    smaller = ("--set", "data.train=200", "--set", "data.evaluation=40")
+    longer = ("train", "tiny.yaml", *smaller, "--set", f"train.epochs={EPOCHS}", "-v")
 
     def checkpoints():
         return list((tool.folder / "store/work").glob("*/last.ckpt"))
