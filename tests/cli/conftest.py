@@ -68,7 +68,7 @@ class Running:
                 command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
 
-    def wait_for(self, happened: Callable[[], bool] | str, timeout_s: float = 120.0) -> None:
+    def wait_for(self, happened: Callable[[], bool] | str, timeout_s: float = 400.0) -> None:
         """Until the command has said the text, or the function says so; fails when the command ends first."""
         said = (lambda: happened in self._err.read_text()) if isinstance(happened, str) else happened
         give_up = time.monotonic() + timeout_s
@@ -86,7 +86,7 @@ class Running:
         """Ctrl-C on a terminal: SIGINT to the whole process group."""
         os.killpg(self._process.pid, signal.SIGINT)
 
-    def all_gone(self, timeout_s: float = 30.0) -> bool:
+    def all_gone(self, timeout_s: float = 90.0) -> bool:
         """Whether every process that the command started ends by itself within that time."""
         give_up = time.monotonic() + timeout_s
         while any(_session(pid) == self._process.pid for pid in psutil.pids()):
@@ -95,7 +95,7 @@ class Running:
             time.sleep(0.1)
         return True
 
-    def end(self, timeout_s: float = 300.0) -> Ended:
+    def end(self, timeout_s: float = 900.0) -> Ended:
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
