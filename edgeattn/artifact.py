@@ -25,6 +25,7 @@ from edgeattn.errors import storage_errors
 
 SCHEMA = "edgeattn.artifact/1"
 MANIFEST = "manifest.json"
+WEIGHT_FILES = ("model.json", "training.json", "weights.safetensors")
 ELAPSED = "elapsed_s"  # in a work folder: written by stages that resume
 _FORCED = "forced"
 

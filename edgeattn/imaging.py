@@ -21,8 +21,21 @@ Frame = NDArray[np.uint8]
 
 # What counts as an image in a folder, for training and on the device alike.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PADDING = 114  # the grey around a letterboxed frame
 # A frame that would grow beyond this many times the network's is cut before it is enlarged.
 _ENLARGED_MAX = 8
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A frame as the camera delivered it, uint8 BGR `(H, W, 3)`, and how the network sees it.
+
+    `matrix` `(3, 3)` takes frame pixels to network pixels; it is the identity where a frame was cut into tiles, since
+    the joined outputs are in the frame's own pixels.
+    """
+
+    frame: Frame
+    matrix: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,15 +43,20 @@ class Preprocess:
     """How a frame of any size becomes `(height, width, 3)`.
 
     `fit`: `stretch` ignores the aspect ratio; `crop` scales until both sides cover the target and cuts the middle;
-    `letterbox` scales until both sides fit and pads with grey 114.
+    `letterbox` scales until both sides fit and pads with grey 114; `tile` does not scale: `tiling.py` cuts the frame
+    into tiles of this size that share `overlap` pixels, and the outputs are joined again.
     """
 
     height: int
     width: int
-    fit: Literal["stretch", "crop", "letterbox"] = "crop"
+    fit: Literal["stretch", "crop", "letterbox", "tile"] = "crop"
+    overlap: int = 32
 
     def apply(self, frame: Frame) -> Frame:
-        """uint8 BGR `(H, W, 3)` of any size -> a contiguous uint8 `(height, width, 3)`. Raises DataError."""
+        """uint8 BGR `(H, W, 3)` of any size -> a contiguous uint8 `(height, width, 3)`. Raises DataError.
+
+        Not for `tile`, where one frame becomes several.
+        """
         return self.apply_with_matrix(frame)[0]
 
     def apply_with_matrix(self, frame: Frame) -> tuple[Frame, NDArray[np.float64]]:
@@ -65,7 +83,7 @@ class Preprocess:
         if self.fit == "crop":
             fitted = resized[top : top + self.height, left : left + self.width]
         elif self.fit == "letterbox":
-            fitted = np.full((self.height, self.width, 3), 114, np.uint8)
+            fitted = np.full((self.height, self.width, 3), PADDING, np.uint8)
             fitted[-top : -top + size[1], -left : -left + size[0]] = resized
         else:
             fitted = resized
@@ -75,7 +93,11 @@ class Preprocess:
         return np.ascontiguousarray(fitted), matrix
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without `overlap` where nothing is tiled."""
+        values = asdict(self)
+        if self.fit != "tile":
+            del values["overlap"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import importlib.util
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from edgeattn.artifact import sha256_bytes, sha256_json
 
 _PACKAGE = Path(__file__).parent
+_NAME = __name__.partition(".")[0]
 # What these hold never changes a result: sentences, storage, progress, and values that are hashed themselves.
 _NEUTRAL = frozenset({"edgeattn", "edgeattn.errors", "edgeattn.artifact", "edgeattn.recipe", "edgeattn.progress"})
 
@@ -60,19 +62,35 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def _file(module: str) -> Path:
-    path = _PACKAGE.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def _file(module: str) -> Path | None:
+    """The source of a module, found without importing anything; None for what is none, such as a class in one."""
+    package, _, inside = module.partition(".")
+    for root in (_PACKAGE,) if package == _NAME else _folders(package):
+        path = root.joinpath(*inside.split(".")) if inside else root
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if file.is_file():
+            return file
+    return None
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(_file(module).read_text())
+def _folders(package: str) -> tuple[Path, ...]:
+    """Where somebody else's package lies."""
+    found = importlib.util.find_spec(package)
+    return tuple(Path(place) for place in (found.submodule_search_locations or ())) if found else ()
+
+
+@cache
+def _source(module: str) -> str:
+    file = _file(module)
+    if file is None:
+        raise FileNotFoundError(f"the module {module} has no source file")
+    return file.read_text()
 
 
 @cache
 def _module_hash(module: str) -> str:
-    tree = ast.parse(_file(module).read_text())
+    tree = ast.parse(_source(module))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -90,12 +108,22 @@ def _is_text(statement: ast.AST) -> bool:
 
 
 def _imports(module: str) -> set[str]:
-    """The edgeattn modules that `module` imports, at the top or inside a function."""
-    found: set[str] = set()
-    for node in ast.walk(_tree(module)):
+    """The modules of edgeattn, and of `module`'s own package, that it imports, at the top or inside a function."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(_source(module))):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names if alias.name.startswith("edgeattn"))
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("edgeattn"):
-            found.add(node.module)
-            found.update(f"{node.module}.{a.name}" for a in node.names if _file(f"{node.module}.{a.name}").exists())
-    return found
+            named.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(node, module)
+            named.update((origin, *(f"{origin}.{alias.name}" for alias in node.names)))
+    packages = {_NAME, module.partition(".")[0]}
+    return {name for name in named if name.partition(".")[0] in packages and _file(name) is not None}
+
+
+def _origin(node: ast.ImportFrom, module: str) -> str:
+    """The full name of what `node` of `module` imports from, relative or not."""
+    if not node.level:
+        return node.module or ""
+    file = _file(module)
+    package = module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)

@@ -59,22 +59,26 @@ class InputSection(_Frozen):
 
     height: Annotated[int, Field(ge=8, le=4096)]
     width: Annotated[int, Field(ge=8, le=4096)]
-    fit: Literal["stretch", "crop", "letterbox"] = "crop"
+    fit: Literal["stretch", "crop", "letterbox", "tile"] = "crop"
+    overlap: Annotated[int, Field(ge=0)] = 32
 
 
 class Augment(_Frozen):
     """Random changes of each training frame, on the fly.
 
     `shift` and `scale` are shares of the frame's side, `rotate` degrees, `light` and `contrast` relative changes,
-    `erase` the probability of blanking one rectangle.
+    `noise` grey levels (standard deviation), `erase` the probability of blanking one rectangle. What moves pixels moves
+    masks, boxes and clean images with them; pairs of frames only change their light.
     """
 
     flip: bool = False
+    vertical_flip: bool = False
     shift: Share = 0.0
     scale: Share = 0.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     light: Share = 0.0
     contrast: Share = 0.0
+    noise: Annotated[float, Field(ge=0, le=100)] = 0.0
     erase: Share = 0.0
 
 
@@ -129,6 +133,11 @@ class Budget(_Frozen):
 
 
 class Recipe(_Frozen):
+    """`metric`: which of the task's metrics the budget counts in; its first when null.
+
+    `weights`: a folder with weights that were trained before, such as `pipelines/weights/NAME`; null trains.
+    """
+
     name: str
     task: str
     model: Named
@@ -140,6 +149,8 @@ class Recipe(_Frozen):
     variants: tuple[Precision, ...] = tuple(Precision)
     measure: MeasureSection = MeasureSection()
     budget: Budget = Budget()
+    metric: str | None = None
+    weights: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @field_validator("name")

@@ -17,7 +17,7 @@ PACKAGE = Path(edgeattn.__file__).parent
 
 STEPS = (
     {"errors"},
-    {"artifact", "recipe", "imaging", "metrics", "stats", "progress", "provenance", "host"},
+    {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"},
     {"models", "tasks", "data"},
     {"backends"},
     {"train", "export", "quantize", "measure", "bundle", "report"},
@@ -47,8 +47,8 @@ HOMES = {
     "sklearn": {"data.scene_source"},
     "cryptography": {"bundle"},
 }
-DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "metrics", "tasks", "bundle", "runtime", "progress")
-DEVICE_FILES += ("host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
+DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing", "metrics", "tasks", "bundle")
+DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
 DEVICE_FILES += ("backends._openvino", "backends._telemetry")
 NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
 
@@ -158,7 +158,8 @@ def test_what_the_device_runs_is_python_3_10(module):
 @pytest.mark.parametrize("name", ["tasks", "models", "data", "backends"])
 def test_a_newcomer_is_found_by_its_file_name(name, tmp_path, monkeypatch):
     place = importlib.import_module(f"edgeattn.{name}")
-    (tmp_path / "newcomer.py").write_text("TASK = 'the newcomer'\n\ndef missing():\n    return None\n")
+    model = "OUTPUTS = ('logits',)\nSettings = Network = object\n"
+    (tmp_path / "newcomer.py").write_text(f"TASK = 'the newcomer'\n{model}\ndef missing():\n    return None\n")
     monkeypatch.setattr(place, "__path__", [*place.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, f"edgeattn.{name}.newcomer", raising=False)
     assert "newcomer" in place.names()

@@ -159,6 +159,11 @@ def test_dictionary_round_trip() -> None:
     preprocess = Preprocess(8, 16, "letterbox")
     assert preprocess.to_dict() == {"height": 8, "width": 16, "fit": "letterbox"}
     assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
+    tiled = Preprocess(8, 16, "tile", 4)
+    assert tiled.to_dict() == {"height": 8, "width": 16, "fit": "tile", "overlap": 4}
+    assert Preprocess.from_dict(tiled.to_dict()) == tiled
+    # Where nothing is tiled the overlap means nothing, so it must not make another key.
+    assert Preprocess(8, 16, "crop", 4).to_dict() == Preprocess(8, 16, "crop").to_dict()
 
 
 def test_images_are_bgr(tmp_path: Path) -> None:

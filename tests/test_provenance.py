@@ -20,6 +20,11 @@ FILES = {
 }
 
 
+def forget():
+    for cached in (provenance._source, provenance._module_hash, provenance._folders):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Writes a package in place of edgeattn; returns the hash of its module `top` after the given changes."""
@@ -27,15 +32,13 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "room").mkdir()
 
     def version(module="top", **changes):
-        provenance._tree.cache_clear()
-        provenance._module_hash.cache_clear()
+        forget()
         for name, text in {**FILES, **{k.replace("__", "/") + ".py": v for k, v in changes.items()}}.items():
             (tmp_path / name).write_text(text)
         return code_version(f"edgeattn.{module}")
 
     yield version
-    provenance._tree.cache_clear()
-    provenance._module_hash.cache_clear()
+    forget()
 
 
 def test_words_and_layout_do_not_count(package):
@@ -103,9 +106,73 @@ def test_a_models_hash_covers_its_blocks_but_not_its_siblings():
         return found
 
     names = covered("edgeattn.models.attention_cnn")
-    assert "edgeattn.models.attention" in names
+    assert {"edgeattn.models.attention.transformer", "edgeattn.models.attention.multi_head"} <= names
+    assert "edgeattn.models.attention.additive" not in names
     assert "edgeattn.models.se_resnet" not in names
     assert {"edgeattn.imaging", "edgeattn.models.camera", "edgeattn.train.augment"} <= covered("edgeattn.train.run")
+
+
+OWN = {
+    "__init__.py": "",
+    "net.py": (
+        "from edgeattn.metrics import classification\nfrom . import parts\nfrom .blocks import Block\n"
+        "import mynets.deep.inner\nimport json\n\nTASK = 'classify'\n"
+    ),
+    "blocks.py": "import no_such_library_here\n\nclass Block:\n    pass\n",
+    "parts.py": "from mynets import far\n",
+    "far.py": "FAR = 1\n",
+    "aside.py": "ASIDE = 1\n",
+    "deep/inner.py": "from ..blocks import Block\nfrom ..other import OTHER\n",
+    "other.py": "OTHER = 1\n",
+}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """The hash of a network in a package of the user's own, after the given changes; nothing of it can be imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def version(**changes):
+        forget()
+        for name, text in {**OWN, **{k.replace("__", "/") + ".py": v for k, v in changes.items()}}.items():
+            path = tmp_path / "mynets" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return code_version("mynets.net")
+
+    yield version
+    forget()
+
+
+def test_ones_own_network_counts_like_ours(own):
+    before = own()
+    assert own(net=OWN["net.py"].replace("'classify'", "'segment'")) != before
+    assert own(net=OWN["net.py"] + "# a word\n") == before
+    assert own() == before
+
+
+@pytest.mark.parametrize("module", ["blocks", "parts", "far", "deep__inner", "other"])
+def test_what_ones_own_network_imports_is_followed(own, module):
+    """By relative and absolute imports, of a module, of a class in one, from a folder that is no package."""
+    before = own()
+    name = module.replace("__", "/") + ".py"
+    assert own(**{module: OWN[name] + "CHANGED = 1\n"}) != before
+
+
+def test_what_ones_own_network_does_not_import_does_not_count(own):
+    before = own()
+    assert own(aside="ASIDE = 2\n") == before
+
+
+def test_ones_own_network_reaches_into_edgeattn(own):
+    own()
+    assert "edgeattn.metrics.classification" in provenance._imports("mynets.net")
+    assert "json" not in provenance._imports("mynets.net")
+
+
+def test_a_module_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match="edgeattn.no_such_room has no source"):
+        code_version("edgeattn.no_such_room")
 
 
 def test_library_versions_leave_out_what_is_missing():

@@ -45,11 +45,14 @@ def test_the_least_recipe_gets_its_defaults(write):
     assert found.data.settings == {"size": 64}
     assert found.variants == (Precision.FP32, Precision.BF16, Precision.FP16, Precision.INT8)
     assert (found.train.epochs, found.train.ema_decay, found.seed) == (3, None, 0)
+    assert (found.metric, found.weights) == (None, None)
+    assert (found.input.fit, found.input.overlap) == ("crop", 32)
+    assert (found.train.augment.vertical_flip, found.train.augment.noise) == (False, 0.0)
     assert found.budget.metric_drop_max is None
     assert hash(found.train) == hash(load_recipe(write()).train)
 
 
-FIELDS = "name, task, model, input, data, train, export, quantize, variants, measure, budget, seed"
+FIELDS = "name, task, model, input, data, train, export, quantize, variants, measure, budget, metric, weights, seed"
 TRAIN = (
     "epochs, batch_size, optimizer, learning_rate, weight_decay, warmup, label_smoothing, ema_decay, precision, augment"
 )
@@ -63,8 +66,8 @@ WRONG = {
     ),
     "unknown two below": (
         {"train": {"epochs": 1, "augment": {"flp": True}}},
-        "unknown field 'flp' under 'train.augment'; did you mean 'flip'; known: flip, shift, scale, rotate, light, "
-        "contrast, erase.",
+        "unknown field 'flp' under 'train.augment'; did you mean 'flip'; known: flip, vertical_flip, shift, "
+        "scale, rotate, light, contrast, noise, erase.",
     ),
     "a number as a field": ({3: 1}, f"unknown field '3'; known: {FIELDS}."),
     "missing below": ({"train": {}}, "the field 'train.epochs' is missing."),
@@ -89,6 +92,18 @@ WRONG = {
     "not one of": (
         {"variants": ["fp32", "int9"]},
         "the field 'variants.1' is wrong: input should be 'fp32', 'bf16', 'fp16' or 'int8', got 'int9'.",
+    ),
+    "not a way to fit": (
+        {"input": {"height": 32, "width": 32, "fit": "tiles"}},
+        "the field 'input.fit' is wrong: input should be 'stretch', 'crop', 'letterbox' or 'tile', got 'tiles'.",
+    ),
+    "a negative overlap": (
+        {"input": {"height": 32, "width": 32, "fit": "tile", "overlap": -1}},
+        "the field 'input.overlap' is wrong: input should be greater than or equal to 0, got -1.",
+    ),
+    "too much noise": (
+        {"train": {"epochs": 1, "augment": {"noise": 101}}},
+        "the field 'train.augment.noise' is wrong: input should be less than or equal to 100, got 101.",
     ),
     "no list": ({"variants": "fp32"}, "the field 'variants' is wrong: it takes a list such as [a, b], got 'fp32'."),
     "no fields": ({"train": 3}, "the field 'train' is wrong: it has fields of its own, got 3."),
@@ -172,6 +187,10 @@ def test_unknown_recipes_and_targets_list_the_known_ones(monkeypatch):
         ("variants=[int8, fp32]", lambda r: r.variants == (Precision.INT8, Precision.FP32)),
         ("quantize.candidates=[minmax]", lambda r: r.quantize.candidates == ("minmax",)),
         ("model.depth=32", lambda r: r.model.settings == {"depth": 32}),
+        ("metric=top1", lambda r: r.metric == "top1"),
+        ("weights=pipelines/weights/mine", lambda r: r.weights == "pipelines/weights/mine"),
+        ("input.overlap=8", lambda r: r.input.overlap == 8),
+        ("model.name=my.net", lambda r: r.model.name == "my.net"),
         ("model.name=other", lambda r: r.model.name == "other"),
         ("data.path=a=b", lambda r: r.data.settings["path"] == "a=b"),
         ("name=a: b", None),

@@ -32,12 +32,12 @@ def load(folder: Path, *, threads: int) -> Runner:
 
 class _PyTorchRunner:
     def __init__(self, model: Any) -> None:
-        from edgeattn.models.camera import INPUT
-
         self._model = model
         size = model.description.preprocess
         self._specs = Specs(
-            inputs=(TensorSpec(INPUT, (None, size.height, size.width, 3), "uint8"),),
+            inputs=tuple(
+                TensorSpec(name, (None, size.height, size.width, 3), "uint8") for name in model.description.inputs
+            ),
             outputs=tuple(TensorSpec(name, (), "float32") for name in model.description.outputs),
         )
 
@@ -52,7 +52,8 @@ class _PyTorchRunner:
             raise ModelError("This runner is closed; load the model again.")
         check_inputs(self._specs, inputs)
         with torch.inference_mode():
-            outputs = self._model(torch.from_numpy(np.ascontiguousarray(inputs[self._specs.inputs[0].name])))
+            frames = (torch.from_numpy(np.ascontiguousarray(inputs[spec.name])) for spec in self._specs.inputs)
+            outputs = self._model(*frames)
         values = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec.name: value.numpy() for spec, value in zip(self._specs.outputs, values, strict=True)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from edgeattn.bundle.archive import unsafe_names
 from edgeattn.errors import BundleError
@@ -19,6 +19,7 @@ GOLDEN = "golden.npz"
 
 _REQUIRED_FILES = (MODEL, GOLDEN)
 _SIDE_MAX = 16384
+_FITS = ("stretch", "crop", "letterbox", "tile")
 _HEX = frozenset("0123456789abcdef")
 _WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
 T = TypeVar("T")
@@ -180,7 +181,7 @@ def _tensor(reader: _Reader) -> Tensor:
 
 def _preprocess(reader: _Reader) -> Preprocess:
     """Unlike elsewhere an unknown field is refused: preparing frames differently would quietly give wrong results."""
-    if unknown := set(reader.values) - {"height", "width", "fit"}:
+    if unknown := set(reader.values) - {"height", "width", "fit", "overlap"}:
         raise BundleError(
             f"The manifest of {reader.where} prepares frames with '{min(unknown)}', which this edgeattn does not know; "
             "update edgeattn."
@@ -189,9 +190,14 @@ def _preprocess(reader: _Reader) -> Preprocess:
     for name, size in (("height", height), ("width", width)):
         if not 1 <= size <= _SIDE_MAX:
             raise reader.wrong(name, f"1 to {_SIDE_MAX} pixels", size)
-    if fit not in ("stretch", "crop", "letterbox"):
-        raise reader.wrong("fit", "stretch, crop or letterbox", fit)
-    return Preprocess(height=height, width=width, fit=cast(Literal["stretch", "crop", "letterbox"], fit))
+    if fit not in _FITS:
+        raise reader.wrong("fit", f"one of {', '.join(_FITS)}", fit)
+    if fit != "tile":
+        return Preprocess(height=height, width=width, fit=cast(Any, fit))
+    overlap = reader.take("overlap", int)
+    if not 0 <= overlap < min(height, width):
+        raise reader.wrong("overlap", "0 or more pixels, fewer than a tile has", overlap)
+    return Preprocess(height=height, width=width, fit="tile", overlap=overlap)
 
 
 def _file(reader: _Reader) -> FileEntry:

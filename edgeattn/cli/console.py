@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edgeattn.pipeline.rows import Row
+from edgeattn.report.wording import digits_of
 
 _PLAIN_EVERY_S = 10.0
 _STYLES = {"ok": "green", "cached": "dim", "failed": "bold red", "unsupported": "yellow", "deferred": "yellow"}
@@ -76,8 +77,11 @@ def describe(row: Row) -> str:
         return row.reason
     parts = []
     if row.metric:
-        low, high = row.metric["ci95"]
-        parts.append(f"{row.metric['name']} {row.metric['value']:.2f} {row.metric['unit']} ({low:.2f} to {high:.2f})")
+        metric, places = row.metric, digits_of(row.metric["unit"])
+        text = f"{metric['name']} {metric['value']:.{places}f} {metric['unit']}".rstrip()
+        if None not in metric["ci95"]:
+            text += " ({:.{p}f} to {:.{p}f})".format(*metric["ci95"], p=places)
+        parts.append(text)
     if row.drift and row.drift["sqnr_db"] is not None:
         parts.append(f"{row.drift['sqnr_db']:.1f} dB")
     if row.latency:

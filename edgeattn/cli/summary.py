@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgeattn.report.wording import digits_of
+
 _PLAIN_WIDTH = 120  # in a log nothing is gained by folding
 _INTERVALS_WIDTH = 110  # a narrower terminal gets the figures alone; their intervals are in the report
 
@@ -48,11 +50,12 @@ def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
 def _cells(row: dict[str, Any], intervals: bool) -> list[str]:
     metric, drift, latency = row["metric"], row["drift"], row["latency"]
     size = row["artifact"]["size_bytes"] / 1e6 if row["artifact"] else None
+    places = digits_of(metric.get("unit", "%")) if metric else 2
     return [
         f"{row['stage']}/{row['variant']}",
         row["status"],
-        _interval(metric and metric["value"], intervals and metric and metric["ci95"], "{:.2f}"),
-        _interval(drift and drift["metric_delta"], intervals and drift and drift["ci95"], "{:+.2f}"),
+        _interval(metric and metric["value"], intervals and metric and metric["ci95"], f"{{:.{places}f}}"),
+        _interval(drift and drift["metric_delta"], intervals and drift and drift["ci95"], f"{{:+.{places}f}}"),
         "–" if not drift else "exact" if drift["sqnr_db"] is None else f"{drift['sqnr_db']:.1f} dB",
         f"{latency['p50_ms']:.3f}" if latency else "–",
         _interval(latency and latency["ratio_to_reference"], intervals and latency and latency["ratio_ci95"], "{:.3f}"),
@@ -63,6 +66,6 @@ def _cells(row: dict[str, Any], intervals: bool) -> list[str]:
 def _interval(value: float | None, interval: list[float] | Literal[False] | None, form: str) -> str:
     if value is None:
         return "–"
-    if not interval:
+    if not interval or None in interval:
         return form.format(value)
     return f"{form.format(value)} ({form.format(interval[0])} to {form.format(interval[1])})"

@@ -11,6 +11,7 @@ from edgeattn.errors import RecipeError
 _NOT_FORMATS = {
     "archive",
     "base",
+    "boxed",
     "calibration",
     "download",
     "labelled",

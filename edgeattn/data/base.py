@@ -20,10 +20,36 @@ from edgeattn.imaging import Frame
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """`frame`: uint8 BGR `(H, W, 3)`, any size. `target`: what the task scores against (classify: an int)."""
+    """`frame`: uint8 BGR `(H, W, 3)`, any size; `second`: the other image, where a task takes two.
+
+    `target`: what the task scores against, in the pixels of `frame`, by the splits' `kind`:
+
+    | kind | is |
+    |---|---|
+    | `label` | int |
+    | `mask` | uint8 `(H, W)` class ids, 255 where nothing is known |
+    | `boxes` | float32 `(M, 5)`: x1, y1, x2, y2 (exclusive edges), class |
+    | `homography` | float64 `(3, 3)`, from pixels of `frame` to pixels of `second` |
+    | `image` | uint8 `(H * s, W * s, 3)`, the clean image |
+    """
 
     frame: Frame
     target: Any
+    second: Frame | None = None
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return (self.frame,) if self.second is None else (self.frame, self.second)
+
+
+class Degradation(Protocol):
+    """A camera's or a channel's faults, drawn anew for each call."""
+
+    scale: int
+
+    def apply(self, clean: Frame, rng: np.random.Generator) -> Frame:
+        """uint8 BGR `(H, W, 3)` -> the frame made from it, uint8 `(H / scale, W / scale, 3)`."""
+        ...
 
 
 class Dataset(Protocol):
@@ -46,7 +72,8 @@ class Splits:
 
     `fingerprint` changes whenever the content of any split does; it enters artifact keys, so it must be cheap to
     compute and must not decode images. `training_fingerprint` is the same for `train` and `evaluation` alone, so that
-    another calibration split does not call for another training.
+    another calibration split does not call for another training. `kind` is that of the targets (see `Sample`).
+    `degradation` is how clean images become frames, so that training can degrade them anew in every epoch.
     """
 
     train: Dataset
@@ -55,6 +82,8 @@ class Splits:
     labels: tuple[str, ...]
     fingerprint: str
     training_fingerprint: str
+    kind: str = "label"
+    degradation: Degradation | None = None
 
 
 def locate(path: str, root: Path) -> Path:
@@ -79,8 +108,10 @@ def below(root: Path, path: str) -> Path:
 
 def sample_hash(sample: Sample) -> str:
     """SHA-256 of the pixels and their shape: the identity of an image, whatever its file was called."""
-    digest = hashlib.sha256(repr(sample.frame.shape).encode())
-    digest.update(np.ascontiguousarray(sample.frame).tobytes())
+    digest = hashlib.sha256()
+    for frame in sample.frames:
+        digest.update(repr(frame.shape).encode())
+        digest.update(np.ascontiguousarray(frame).tobytes())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from edgeattn.artifact import sha256_bytes, write_atomic
 from edgeattn.data.base import Dataset, Sample, below
 from edgeattn.errors import DataError, storage_errors
-from edgeattn.imaging import decode_image, encode_png
+from edgeattn.imaging import Frame, decode_image, encode_png
 
 SCHEMA = "edgeattn.calibration/1"
 MANIFEST = "manifest.json"
@@ -21,7 +21,10 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, eq=False)
 class CalibrationFiles:
-    """A data set read from a folder that `write_calibration` made; `settings` is what its generator recorded."""
+    """A data set read from a folder that `write_calibration` made; `settings` is what its generator recorded.
+
+    A target is a class id, or None: calibration looks at frames alone.
+    """
 
     folder: Path
     labels: tuple[str, ...]
@@ -33,8 +36,20 @@ class CalibrationFiles:
 
     def __getitem__(self, index: int) -> Sample:
         entry = self.files[index]
-        path = self.folder / entry["file"]
-        return Sample(frame=decode_image(_verified(path, entry["sha256"]), str(path)), target=entry["target"])
+        frame, *second = (self._frame(image) for image in _images(entry))
+        return Sample(frame, entry["target"], *second)
+
+    def _frame(self, image: Mapping[str, Any]) -> Frame:
+        path = self.folder / image["file"]
+        return decode_image(_verified(path, image["sha256"]), str(path))
+
+    @property
+    def identity(self) -> list[list[Any]]:
+        """What calibration sees, in order: the hashes of each sample's images, and its target between them."""
+        return [
+            [entry["sha256"], entry["target"], *(image["sha256"] for image in _images(entry)[1:])]
+            for entry in self.files
+        ]
 
     def name(self, index: int) -> str:
         return str(self.files[index]["name"])
@@ -54,8 +69,8 @@ def write_calibration(
     """Write every sample to `out`, which appears whole or not at all and replaces an earlier calibration folder.
 
     `rebuild` is the command that gives the same files again, `settings` what a generator must know to tell whether they
-    fit a recipe; targets must be JSON-able. Raises StorageError, and DataError when `out` is something else than a
-    calibration folder.
+    fit a recipe. Of the targets class ids are written, and of samples with two images both. Raises StorageError, and
+    DataError when `out` is something else than a calibration folder.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link and replace what it points to)
     if out.exists() and not (out / MANIFEST).is_file():
@@ -69,11 +84,12 @@ def write_calibration(
             files = []
             for index in range(len(dataset)):
                 sample = dataset[index]
-                data = encode_png(sample.frame)
-                file = f"{index:04d}.png"
-                (building / file).write_bytes(data)
-                described = {"file": file, "sha256": sha256_bytes(data), "target": sample.target}
-                files.append(described | {"name": dataset.name(index)})
+                described = _write_image(building / f"{index:04d}.png", sample.frame)
+                described["target"] = sample.target if isinstance(sample.target, int) else None
+                described["name"] = dataset.name(index)
+                if sample.second is not None:
+                    described["second"] = _write_image(building / f"{index:04d}-second.png", sample.second)
+                files.append(described)
             manifest: dict[str, Any] = {
                 "schema": SCHEMA,
                 "name": name,
@@ -101,9 +117,7 @@ def read_calibration(folder: Path) -> CalibrationFiles:
             raise DataError(f"{path} has the schema {manifest['schema']!r}; this version reads {SCHEMA!r}.")
         settings = dict(manifest.get("settings", {}))
         labels = tuple(str(label) for label in manifest["labels"])
-        entries = tuple(
-            {key: entry[key] for key in ("file", "sha256", "target", "name")} for entry in manifest["files"]
-        )
+        entries = tuple(_entry(entry) for entry in manifest["files"])
     except OSError as error:
         raise DataError(
             f"The calibration manifest {path} cannot be read ({error.strerror}); check the path."
@@ -112,12 +126,12 @@ def read_calibration(folder: Path) -> CalibrationFiles:
         raise DataError(f"{path} is not a calibration manifest ({error!r}); rebuild the calibration files.") from error
     if not entries:
         raise DataError(f"{path} lists no files; rebuild the calibration files.")
-    for entry in entries:
-        if Path(entry["file"]).name != entry["file"]:
+    for image in (image for entry in entries for image in _images(entry)):
+        if Path(image["file"]).name != image["file"]:
             raise DataError(
-                f"{path} names the file {entry['file']!r} outside its folder; rebuild the calibration files."
+                f"{path} names the file {image['file']!r} outside its folder; rebuild the calibration files."
             )
-        _verified(folder / entry["file"], entry["sha256"])
+        _verified(folder / image["file"], image["sha256"])
     return CalibrationFiles(folder=folder, labels=labels, files=entries, settings=settings)
 
 
@@ -129,6 +143,25 @@ def find_calibration(folder: str) -> Path:
             return place
     looked = " nor ".join(str(place) for place in dict.fromkeys(path.absolute() for path in places))
     raise DataError(f"There is no calibration folder {looked}; set data.calibration_dir or remove it from the recipe.")
+
+
+def _entry(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's entry without what this version does not know. Raises KeyError, TypeError."""
+    entry = {key: values[key] for key in ("file", "sha256", "target", "name")}
+    if "second" in values:
+        entry["second"] = {key: values["second"][key] for key in ("file", "sha256")}
+    return entry
+
+
+def _images(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """What names an entry's one or two files."""
+    return (entry, entry["second"]) if "second" in entry else (entry,)
+
+
+def _write_image(path: Path, frame: Frame) -> dict[str, Any]:
+    data = encode_png(frame)
+    path.write_bytes(data)
+    return {"file": path.name, "sha256": sha256_bytes(data)}
 
 
 def _verified(path: Path, sha256: str) -> bytes:

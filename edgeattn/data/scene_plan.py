@@ -15,6 +15,7 @@ from edgeattn.data.scene_source import SPLITS, Region, Source
 
 Matrix = NDArray[np.float64]
 _MAX_TILT_DEG = 20.0
+NOISE = 8.0  # largest standard deviation of the sensor's noise in grey levels, unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,13 @@ class SecondView:
     camera: Camera
 
 
-def make_plan(material: Source, split: str, index: int, *, seed: int, size: int, digits: int) -> ScenePlan:
-    """Draw every random choice of scene `index`. Digits lie in cells of a grid, so they never overlap."""
+def make_plan(
+    material: Source, split: str, index: int, *, seed: int, size: int, digits: int, noise: float = NOISE
+) -> ScenePlan:
+    """Draw every random choice of scene `index`. Digits lie in cells of a grid, so they never overlap.
+
+    `noise` is the largest standard deviation of the sensor's noise; the same scene has the same share of it.
+    """
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
     regions = material.regions[split]
     region = regions[int(rng.integers(len(regions)))]
@@ -94,16 +100,16 @@ def make_plan(material: Source, split: str, index: int, *, seed: int, size: int,
         crop_side=float(side),
         mirror=bool(mirror < 0.5),
         digits=tuple(_digit(material, split, rng, cell=int(cell), grid=grid, size=size) for cell in cells),
-        camera=_camera(rng),
+        camera=_camera(rng, noise),
     )
 
 
-def make_second_view(plan: ScenePlan, *, seed: int) -> SecondView:
+def make_second_view(plan: ScenePlan, *, seed: int, noise: float = NOISE) -> SecondView:
     """A second camera for the same scene: each corner moves by up to 12 % of the side, light and noise are new."""
     rng = np.random.default_rng((seed, plan.camera.noise_seed))
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (plan.size - 1.0)
     moved = corners + rng.uniform(-0.12, 0.12, (4, 2)) * plan.size
-    return SecondView(homography=homography_between(corners, moved), camera=_camera(rng))
+    return SecondView(homography=homography_between(corners, moved), camera=_camera(rng, noise))
 
 
 def homography_between(points: Matrix, images: Matrix) -> Matrix:
@@ -142,7 +148,7 @@ def _digit(material: Source, split: str, rng: np.random.Generator, *, cell: int,
     )
 
 
-def _camera(rng: np.random.Generator) -> Camera:
+def _camera(rng: np.random.Generator, noise_max: float) -> Camera:
     """Light never exceeds 1, so that nothing saturates and the digit's contrast survives it."""
     gain, fall, direction, blue, red, blur, noise = rng.random(7).tolist()
     return Camera(
@@ -151,6 +157,6 @@ def _camera(rng: np.random.Generator) -> Camera:
         direction_deg=360.0 * direction,
         tint=(1.0 - 0.12 * blue, 1.0, 1.0 - 0.12 * red),
         blur_px=blur,
-        noise=8.0 * noise,
+        noise=noise_max * noise,
         noise_seed=int(rng.integers(1 << 62)),
     )

@@ -60,6 +60,12 @@ def class_mask(material: Source, plan: ScenePlan) -> NDArray[np.uint8]:
     return mask
 
 
+def labelled_boxes(material: Source, plan: ScenePlan) -> NDArray[np.float32]:
+    """float32 `(digits, 5)`: `boxes`, then the digit's label."""
+    labels = np.array([digit.label for digit in plan.digits], np.float32)
+    return np.column_stack((boxes(material, plan), labels))
+
+
 def boxes(material: Source, plan: ScenePlan) -> NDArray[np.float32]:
     """float32 `(digits, 4)` x1, y1, x2, y2: first ink column and row, one past the last, so `mask[y1:y2, x1:x2]`."""
     rows = []

@@ -14,39 +14,41 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
-from edgeattn import backends
+from edgeattn import backends, tasks
 from edgeattn.artifact import write_atomic
+from edgeattn.backends.base import Tensors
 from edgeattn.errors import StageFailed
-from edgeattn.imaging import Frame
 from edgeattn.metrics.tensors import max_abs, sqnr_db
 from edgeattn.models import camera
 from edgeattn.recipe import ExportSection
 
 
-def export(source: Path, settings: ExportSection, frames: Sequence[Frame], out: Path) -> None:
+def export(source: Path, settings: ExportSection, calls: Sequence[Tensors], out: Path) -> None:
     """Write `model.onnx` and `model.json` of the trained model in `source` into `out`.
 
-    `frames` are prepared real frames `(H, W, 3)` for the parity proof. Raises StageFailed naming the output and the
+    `calls` are real engine inputs, batch 1, for the parity proof. Raises StageFailed naming the output and the
     size of the error when ONNX Runtime and PyTorch differ.
     """
     model = camera.load(source)
     graph = to_onnx(model, dynamic_batch=settings.dynamic_batch, opset=settings.opset)
     write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
     shutil.copyfile(source / "model.json", out / "model.json")
-    prove_parity(source, out, settings, frames)
+    prove_parity(source, out, settings, calls)
 
 
 def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> onnx.ModelProto:
     """The graph by the current exporter, checked; without the exporter's notes on source files and stack traces."""
     size = model.description.preprocess
+    names = model.description.inputs
     example = torch.zeros(2 if dynamic_batch else 1, size.height, size.width, 3, dtype=torch.uint8)
-    shapes = {camera.INPUT: {0: torch.export.Dim("batch")}} if dynamic_batch else None
+    shapes = {"frames": tuple({0: torch.export.Dim("batch")} for _ in names)} if dynamic_batch else None
     with _quiet():
         program = torch.onnx.export(
             model,
-            (example,),
-            input_names=[camera.INPUT],
+            (example,) * len(names),
+            input_names=list(names),
             output_names=list(model.description.outputs),
             opset_version=opset,
             dynamo=True,
@@ -61,30 +63,41 @@ def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> on
     return graph
 
 
-def prove_parity(source: Path, exported: Path, settings: ExportSection, frames: Sequence[Frame]) -> None:
-    """Compare both on `frames`, one by one and, when the batch is dynamic, in a batch of all. Raises StageFailed.
+def prove_parity(source: Path, exported: Path, settings: ExportSection, calls: Sequence[Tensors]) -> None:
+    """Compare both on `calls`, one by one and, when the batch is dynamic, in a batch of all. Raises StageFailed.
 
     A batch needs two different frames to show one that is mixed up: a single frame is joined by its mirror image.
     """
+    task = tasks.find(camera.load(source).description.task)
     reference = backends.find("pytorch").load(source, threads=1)
     candidate = backends.find("onnxruntime").load(exported, threads=1)
-    batches: list[np.ndarray[Any, np.dtype[np.uint8]]] = [frame[None] for frame in frames]
+    batches = [dict(call) for call in calls]
     if settings.dynamic_batch:
-        batches.append(np.stack(frames if len(frames) > 1 else [*frames, *(frame[:, ::-1] for frame in frames)]))
+        several = (
+            calls if len(calls) > 1 else [*calls, *({n: v[:, :, ::-1] for n, v in call.items()} for call in calls)]
+        )
+        batches.append({name: np.concatenate([call[name] for call in several]) for name in calls[0]})
     try:
-        for frame in batches:
-            want, got = reference.infer({camera.INPUT: frame}), candidate.infer({camera.INPUT: frame})
-            for name, value in want.items():
-                quality = sqnr_db(value, got[name])
-                if not quality >= settings.parity_db_min:
-                    raise StageFailed(
-                        f"The exported graph does not equal PyTorch: output '{name}' at batch {len(frame)} differs by "
-                        f"up to {max_abs(value, got[name]):.3g} ({quality:.1f} dB, at least "
-                        f"{settings.parity_db_min:g} dB expected); an operator was exported with another meaning."
-                    )
+        for batch in batches:
+            count = len(next(iter(batch.values())))
+            want, got = reference.infer(batch), candidate.infer(batch)
+            for index in range(count):
+                ours, theirs = task.comparable(_one(got, index), _one(want, index))
+                for name, value in theirs.items():
+                    quality = sqnr_db(value, ours[name])
+                    if not quality >= settings.parity_db_min:
+                        raise StageFailed(
+                            f"The exported graph does not equal PyTorch: output '{name}' at batch {count} differs by "
+                            f"up to {max_abs(value, ours[name]):.3g} ({quality:.1f} dB, at least "
+                            f"{settings.parity_db_min:g} dB expected); an operator was exported with another meaning."
+                        )
     finally:
         reference.close()
         candidate.close()
+
+
+def _one(outputs: Tensors, index: int) -> dict[str, NDArray[Any]]:
+    return {name: value[index : index + 1] for name, value in outputs.items()}
 
 
 def _strip_notes(graph: onnx.ModelProto) -> None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from edgeattn.backends.base import Runner
+from edgeattn.backends.base import Runner, Tensors
 from edgeattn.errors import InputError, MissingLibrary
-from edgeattn.imaging import Frame
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Candidate:
     """`entry` is `module:function`, called as `function(path, threads=threads) -> Runner`.
 
     It is a string, such as `edgeattn.backends.openvino:load`, because another process imports it, and so that whatever
-    stands above this room can be measured without being imported here. `frames` take the place of those all candidates
+    stands above this room can be measured without being imported here. `calls` take the place of those all candidates
     share, for one that prepares frames itself.
     """
 
@@ -25,7 +24,7 @@ class Candidate:
     entry: str
     path: Path
     threads: int
-    frames: tuple[Frame, ...] | None = None
+    calls: tuple[Tensors, ...] | None = None
 
 
 def open_entry(entry: str, path: Path, threads: int) -> Runner:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from edgeattn.backends.base import Runner
 from edgeattn.errors import DataError, ModelError, StageFailed
-from edgeattn.imaging import Frame
-from edgeattn.metrics.tensors import Sums
+from edgeattn.framing import Framing
+from edgeattn.metrics.tensors import Sums, sums_by_name
 from edgeattn.stats import (
     Interval,
     bootstrap_interval,
@@ -22,14 +23,15 @@ from edgeattn.stats import (
     paired_proportion_interval,
     wilson_interval,
 )
-from edgeattn.tasks.base import Outputs, Task
+from edgeattn.tasks.base import MetricSpec, Outputs, Task, Views
 
 Scores = NDArray[np.float64]
+Summary = Callable[[Scores], float]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """The task metric over `n` samples. `value` and `ci95` in `unit`."""
+    """The task metric over `n` samples. `value` and `ci95` in `unit`; `others`: the task's further metrics by name."""
 
     name: str
     unit: str
@@ -37,6 +39,7 @@ class Metric:
     ci95: Interval
     n: int
     higher_is_better: bool
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -46,6 +49,7 @@ class Metric:
             "ci95": [_json(v) for v in self.ci95],
             "n": self.n,
             "higher_is_better": self.higher_is_better,
+            "others": {name: _json(value) for name, value in self.others.items()},
         }
 
 
@@ -86,14 +90,14 @@ class Drift:
         }
 
 
-def run_outputs(runner: Runner, frames: Iterable[Frame], input_name: str) -> list[dict[str, NDArray[Any]]]:
-    """The outputs of each preprocessed frame, one call per frame (batch 1).
+def run_outputs(runner: Runner, framings: Iterable[Framing]) -> tuple[list[dict[str, NDArray[Any]]], list[Views]]:
+    """The outputs of each sample, batch 1, and how its frames were seen.
 
     Raises StageFailed when an output holds NaN or infinity, and whatever the runner raises.
     """
-    collected = []
-    for index, frame in enumerate(frames):
-        outputs = runner.infer({input_name: frame[np.newaxis]})
+    collected, views = [], []
+    for index, framing in enumerate(framings):
+        outputs = framing.merge([runner.infer(call) for call in framing.calls])
         for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise StageFailed(
@@ -101,37 +105,47 @@ def run_outputs(runner: Runner, frames: Iterable[Frame], input_name: str) -> lis
                     "there, this variant overflows: keep the layers that do so in higher precision."
                 )
         collected.append(outputs)
-    return collected
+        views.append(framing.views)
+    return collected, views
 
 
 def measure_metric(
-    task: Task, outputs: Sequence[Outputs], targets: Sequence[Any], *, seed: int = 0
+    task: Task,
+    spec: MetricSpec,
+    outputs: Sequence[Outputs],
+    targets: Sequence[Any],
+    views: Sequence[Views],
+    *,
+    seed: int = 0,
 ) -> tuple[Metric, Scores]:
-    """The metric with its 95 % interval, and the per-sample scores `(N, K)` that it is made of.
+    """The metric `spec` with its 95 % interval, and the per-sample scores `(N, K)` that all metrics are made of.
 
-    Wilson's interval where scores are right or wrong (`metric.binary`), else a percentile bootstrap over samples.
+    Wilson's interval where scores are right or wrong (`spec.binary`), else a percentile bootstrap over samples.
     Raises DataError when there is no sample.
     """
     if not outputs:
         raise DataError("There is no sample to evaluate; the evaluation split is empty.")
-    scores = np.stack([task.score(output, target) for output, target in zip(outputs, targets, strict=True)])
-    if task.metric.binary:
-        interval = _in_unit(task, wilson_interval(float(scores.sum()), len(scores)), _unit_of(task, 0.0))
+    scores = np.stack([task.score(*sample) for sample in zip(outputs, targets, views, strict=True)])
+    summarize = partial(task.summarize, metric=spec.name)
+    if spec.binary:
+        interval = _in_unit(summarize, wilson_interval(float(scores[:, 0].sum()), len(scores)), scores, offset=True)
     else:
-        interval = bootstrap_interval(scores, task.summarize, seed=seed)
+        interval = bootstrap_interval(scores, summarize, seed=seed)
     metric = Metric(
-        name=task.metric.name,
-        unit=task.metric.unit,
-        value=task.summarize(scores),
+        name=spec.name,
+        unit=spec.unit,
+        value=summarize(scores),
         ci95=interval,
         n=len(scores),
-        higher_is_better=task.metric.higher_is_better,
+        higher_is_better=spec.higher_is_better,
+        others={other.name: task.summarize(scores, other.name) for other in task.metrics if other.name != spec.name},
     )
     return metric, scores
 
 
 def measure_drift(
     task: Task,
+    spec: MetricSpec,
     reference_outputs: Sequence[Outputs],
     outputs: Sequence[Outputs],
     reference_scores: Scores,
@@ -147,18 +161,19 @@ def measure_drift(
     """
     if not len(reference_outputs) == len(outputs) == len(reference_scores) == len(scores):
         raise ValueError("drift compares the same samples of both models")
-    if task.metric.binary:
+    summarize = partial(task.summarize, metric=spec.name)
+    if spec.binary:
         test = "mcnemar exact"
-        interval, p_value = _binary_difference(task, scores[:, 0], reference_scores[:, 0])
+        interval, p_value = _binary_difference(summarize, scores, reference_scores)
     else:
         test = "paired bootstrap"
-        interval, p_value = paired_bootstrap(scores, reference_scores, task.summarize, seed=seed)
-    sums = _sums(reference_outputs, outputs, reference_name)
+        interval, p_value = paired_bootstrap(scores, reference_scores, summarize, seed=seed)
+    sums = _sums(task, reference_outputs, outputs, reference_name)
     worst = min(sums, key=lambda name: sums[name].sqnr_db)
     agreement = [task.agreement(o, r) for o, r in zip(outputs, reference_outputs, strict=True)]
     return Drift(
         reference=reference_name,
-        metric_delta=task.summarize(scores) - task.summarize(reference_scores),
+        metric_delta=summarize(scores) - summarize(reference_scores),
         ci95=interval,
         p_value=p_value,
         test=test,
@@ -171,41 +186,41 @@ def measure_drift(
     )
 
 
-def _binary_difference(task: Task, right: Scores, reference_right: Scores) -> tuple[Interval, float]:
-    a, b = right > 0.5, reference_right > 0.5
+def _binary_difference(summarize: Summary, scores: Scores, reference: Scores) -> tuple[Interval, float]:
+    a, b = scores[:, 0] > 0.5, reference[:, 0] > 0.5
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     interval = paired_proportion_interval(int((a & b).sum()), only_a, only_b, int((~a & ~b).sum()))
-    return _in_unit(task, interval, 0.0), mcnemar_exact(only_a, only_b)
+    return _in_unit(summarize, interval, scores, offset=False), mcnemar_exact(only_a, only_b)
 
 
-def _unit_of(task: Task, proportion: float) -> float:
-    """What a proportion right is in the metric's unit: a binary metric is linear in it."""
-    return task.summarize(np.array([[proportion]]))
+def _in_unit(summarize: Summary, interval: Interval, scores: Scores, *, offset: bool) -> Interval:
+    """Limits of a proportion, or without `offset` of a difference, in the metric's unit.
 
-
-def _in_unit(task: Task, interval: Interval, offset: float) -> Interval:
-    """Limits of a proportion (or of a difference, `offset` 0) in the unit, in ascending order for error rates too."""
-    scale = _unit_of(task, 1.0) - _unit_of(task, 0.0)
-    low, high = sorted(offset + scale * limit for limit in interval)
+    A binary metric is linear in the share of samples that are right. In ascending order for error rates too.
+    """
+    wrong, right = np.zeros((2, 1, scores.shape[1]))
+    right[:, 0] = 1.0
+    none, all_of_them = summarize(wrong), summarize(right)
+    low, high = sorted((none if offset else 0.0) + (all_of_them - none) * limit for limit in interval)
     return low, high
 
 
-def _sums(references: Sequence[Outputs], outputs: Sequence[Outputs], reference_name: str) -> dict[str, Sums]:
-    sums: dict[str, Sums] = {}
-    for reference, output in zip(references, outputs, strict=True):
-        if reference.keys() != output.keys():
+def _sums(
+    task: Task, references: Sequence[Outputs], outputs: Sequence[Outputs], reference_name: str
+) -> dict[str, Sums]:
+    for theirs, ours in zip(references, outputs, strict=True):
+        if theirs.keys() != ours.keys():
             raise ModelError(
-                f"The model gives the outputs {sorted(output)}, {reference_name} gives {sorted(reference)}; "
+                f"The model gives the outputs {sorted(ours)}, {reference_name} gives {sorted(theirs)}; "
                 "only models of the same outputs can be compared."
             )
-        for name, value in output.items():
-            if value.shape != reference[name].shape:
+        for name, value in ours.items():
+            if value.shape != theirs[name].shape:
                 raise ModelError(
-                    f"Output '{name}' has shape {value.shape}, that of {reference_name} {reference[name].shape}; "
+                    f"Output '{name}' has shape {value.shape}, that of {reference_name} {theirs[name].shape}; "
                     "only models of the same outputs can be compared."
                 )
-            sums[name] = sums.get(name, Sums()) + Sums.of(reference[name], value)
-    return sums
+    return sums_by_name(task.comparable(*pair) for pair in zip(outputs, references, strict=True))
 
 
 def _json(value: float) -> float | None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.backends.base import Tensors
 from edgeattn.errors import DataError, storage_errors
-from edgeattn.imaging import Frame
 from edgeattn.measure.candidate import Candidate
 from edgeattn.measure.process import Worker
 from edgeattn.stats import Interval, percentile, ratio_of_rounds
@@ -163,7 +163,7 @@ def throttle_count(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
 
 def measure_latency(
     candidates: Sequence[Candidate],
-    frames: Sequence[Frame],
+    calls: Sequence[Tensors],
     *,
     reference: str,
     parents: Mapping[str, str],
@@ -174,14 +174,14 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """Measure all candidates against `reference`, and each against its parent where `parents` names one.
 
-    `frames` are a handful of real, preprocessed evaluation frames of one size. `timeout_s` limits any one answer of a
+    `calls` are a handful of real engine inputs, batch 1, of one size each. `timeout_s` limits any one answer of a
     worker, loading included. Raises what loading or running a candidate raises, and MachineError when its process dies
     or hangs; the message names the candidate. All processes have ended when this returns or raises.
     """
     names = [candidate.name for candidate in candidates]
     if len(set(names)) != len(names) or not {reference, *parents, *parents.values()} <= set(names):
         raise ValueError(f"unique candidates with the reference and all parents among them are needed, got {names}")
-    if not frames:
+    if not calls:
         raise DataError("Latency needs at least one evaluation frame; the evaluation split is empty.")
     tell = progress or (lambda message: None)
     with ExitStack() as stack:
@@ -189,9 +189,10 @@ def measure_latency(
         workers, warm = {}, {}
         for index, candidate in enumerate(candidates):
             tell(f"latency: loading and warming up {candidate.name}")
-            path = folder / f"{index}.npy"
+            path = folder / f"{index}.npz"
+            own = candidate.calls or calls
             with storage_errors(folder):
-                np.save(path, np.stack(candidate.frames or frames))
+                np.savez(path, **{name: np.concatenate([call[name] for call in own]) for name in own[0]})  # type: ignore[arg-type]
             worker = stack.enter_context(Worker(candidate, timeout_s=timeout_s))
             worker.load(path)
             workers[candidate.name], warm[candidate.name] = worker, worker.ask("warm", **WARM_UP)
@@ -210,7 +211,7 @@ def measure_latency(
         parents=parents,
         threads={candidate.name: candidate.threads for candidate in candidates},
         protocols={
-            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(c.frames or frames), seed=seed)
+            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(c.calls or calls), seed=seed)
             for c in candidates
         },
         throttled=None if unknown else throttled_after != throttled_before,

@@ -3,7 +3,7 @@
 FD is an inherited socket; each request and each answer is one JSON object. Only the clock around `Runner.infer` is
 here; order, rounds and statistics belong to the parent. The request `do` is one of
 
-    load   {entry, path, threads, frames}      frames: an .npy file, uint8 (M, H, W, 3), cycled over
+    load   {entry, path, threads, frames}      frames: an .npz file, one uint8 (M, H, W, 3) per input, cycled over
     warm   {window, tolerance, min_s, max_s}   -> {durations_ns, steady}
     turn   {unrecorded, unrecorded_s, calls}   -> {durations_ns, quiet}
     peak                                       -> {peak_rss_bytes}
@@ -19,12 +19,13 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeattn import errors
 from edgeattn.backends.base import Runner
@@ -47,7 +48,8 @@ class Session:
 
     def load(self, entry: str, path: str, threads: int, frames: str) -> dict[str, Any]:
         self._runner = open_entry(entry, Path(path), threads)
-        self._call = timed_call(self._runner, np.load(frames, allow_pickle=False))
+        with np.load(frames, allow_pickle=False) as arrays:
+            self._call = timed_call(self._runner, {name: arrays[name] for name in arrays.files})
         return {}
 
     def warm(self, window: int, tolerance: float, min_s: float, max_s: float) -> dict[str, Any]:
@@ -72,13 +74,12 @@ class Session:
         return {}
 
 
-def timed_call(runner: Runner, frames: Any) -> Call:
+def timed_call(runner: Runner, frames: Mapping[str, NDArray[np.uint8]]) -> Call:
     """A function that runs the next frame at batch 1 and returns the nanoseconds `infer` took, outputs on the host."""
-    if len(runner.specs.inputs) != 1:
-        names = [spec.name for spec in runner.specs.inputs]
-        raise errors.ModelError(f"Latency is measured with one frame per call, but the model takes the inputs {names}.")
-    name = runner.specs.inputs[0].name
-    batches = itertools.cycle([{name: np.ascontiguousarray(frame[np.newaxis])} for frame in frames])
+    count = len(next(iter(frames.values())))
+    batches = itertools.cycle(
+        [{name: np.ascontiguousarray(of_input[i : i + 1]) for name, of_input in frames.items()} for i in range(count)]
+    )
 
     def call() -> int:
         inputs = next(batches)

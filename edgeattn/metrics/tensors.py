@@ -7,6 +7,7 @@ held as one.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,15 @@ class Sums:
             return math.nan
         # Rounding may carry the quotient a hair past 1.
         return max(-1.0, min(1.0, self.product / lengths)) if lengths else math.nan
+
+
+def sums_by_name(pairs: Iterable[tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]]) -> dict[str, Sums]:
+    """Sums over (values, references) of many samples, by the name of the tensor."""
+    sums: dict[str, Sums] = {}
+    for values, references in pairs:
+        for name, value in values.items():
+            sums[name] = sums.get(name, Sums()) + Sums.of(references[name], value)
+    return sums
 
 
 def sqnr_db(reference: NDArray[Any], value: NDArray[Any]) -> float:

@@ -1,13 +1,19 @@
 """Networks, found by file name.
 
-`models/<name>.py` defines `TASK` (the task its outputs are decoded by), `OUTPUTS` (their names, in order), a frozen
-dataclass `Settings`, and `Network(settings, classes)`: a module from normalised float `(N, 3, H, W)` to its outputs,
-with `loss(outputs, targets, label_smoothing)`.
+`models/<name>.py` defines `TASK` (the task its outputs are decoded by), `OUTPUTS` (their names, in order; or
+`outputs(settings)` where settings change them), a frozen dataclass `Settings`, and `Network(settings, classes)`: a
+module from normalised float `(N, 3, H, W)`, one for each of `INPUTS` (one called `frame` unless it says otherwise), to
+its outputs. It has `loss(outputs, targets, label_smoothing)`, or, where training takes another way through the network,
+`training_loss(*inputs, targets, label_smoothing)`; `targets` is what `train/targets.py` makes of the task's kind of
+target. `NORMALISED = False` gives the network frames in 0..1 instead of ones of zero mean and unit variance.
+
+A name with a dot is a module of that name outside this room: somebody's own network.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from types import ModuleType
 
@@ -18,11 +24,35 @@ _SHARED = {"attention", "camera"}
 
 def names() -> list[str]:
     """Every network of this room, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED and m.name[0] != "_")
 
 
 def find(name: str) -> ModuleType:
-    """The network's module. Raises RecipeError with the known names."""
-    if name not in names():
-        raise RecipeError(f"There is no model '{name}'; known models: {', '.join(names())}.")
-    return importlib.import_module(f"{__name__}.{name}")
+    """The network's module. Raises RecipeError with the known names, or when another package's lacks something."""
+    if not exists(name):
+        raise RecipeError(
+            f"There is no model '{name}'; known models: {', '.join(names())}, or package.module for one of your own."
+        )
+    try:
+        module = importlib.import_module(module_name(name))
+    except (ImportError, SyntaxError) as error:
+        raise RecipeError(f"The model '{name}' cannot be imported ({error}); check the package.") from error
+    outputs = "outputs" if hasattr(module, "outputs") else "OUTPUTS"
+    if missing := [part for part in ("TASK", outputs, "Settings", "Network") if not hasattr(module, part)]:
+        raise RecipeError(f"The module '{name}' is no model: it has no {missing[0]}; see edgeattn/models/__init__.py.")
+    return module
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a module; imports nothing but the packages around it."""
+    if "." not in name:
+        return name in names()
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def module_name(name: str) -> str:
+    """The full name of the model's module."""
+    return name if "." in name else f"{__name__}.{name}"

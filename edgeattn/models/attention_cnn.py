@@ -1,10 +1,9 @@
 """Convolutional network with multi-head self-attention over its feature map.
 
 Convolutional stages shrink the image to a small feature map, position encoding is added, pre-norm transformer blocks
-attend over all its positions, and sequence pooling (attention weights from one linear map) reads out the class: the
-compact convolutional transformer of Hassani et al., "Escaping the Big Data Paradigm with Compact Transformers", 2021,
-arXiv:2104.05704 (figure 2; SeqPool in section 3.3), with two batch-normalised convolutions per stage, so that it learns
-in minutes, and fixed sine positions. Published figure: CCT-2/3x2 reaches 89.17 % on CIFAR-10 after 200 epochs.
+attend over all its positions, and sequence pooling (attention weights from one linear map) reads out the class. It
+differs from the compact convolutional transformer (`compact_transformer`), from which it takes sequence pooling, in its
+convolutions: two batch-normalised ones per stage, so that it learns in minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeattn.models.attention import TransformerBlock, sine_positions
+from edgeattn.models.attention.positions import sine_positions
+from edgeattn.models.attention.transformer import TransformerBlock
 
 TASK = "classify"
 OUTPUTS = ("logits",)

@@ -17,7 +17,6 @@ from edgeattn.imaging import Preprocess
 from edgeattn.recipe import parse_settings
 
 SCHEMA = "edgeattn.model/1"
-INPUT = "frame"
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,26 @@ class Description:
         return str(models.find(self.name).TASK)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the frames it takes."""
+        return tuple(getattr(models.find(self.name), "INPUTS", ("frame",)))
+
+    @property
     def outputs(self) -> tuple[str, ...]:
-        return tuple(models.find(self.name).OUTPUTS)
+        module = models.find(self.name)
+        if hasattr(module, "outputs"):
+            return tuple(module.outputs(parse_settings(module.Settings, self.settings, f"model {self.name}")))
+        return tuple(module.OUTPUTS)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "task": self.task, "outputs": list(self.outputs), **asdict(self)}
+        return {
+            "schema": SCHEMA,
+            "task": self.task,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            **asdict(self),
+            "preprocess": self.preprocess.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Description:
@@ -55,7 +69,7 @@ class Description:
 
 
 class CameraModel(nn.Module):
-    """uint8 BGR `(N, H, W, 3)`, as a camera delivers it -> the network's outputs.
+    """uint8 BGR `(N, H, W, 3)`, as a camera delivers it, one for each input of the task -> the network's outputs.
 
     Layout and normalisation happen here, so they are inside every exported graph. The networks are trained on BGR, the
     camera's own order, so that no channel is ever moved.
@@ -74,11 +88,11 @@ class CameraModel(nn.Module):
         self.register_buffer("scale", (1.0 / torch.tensor(description.std)).reshape(1, 3, 1, 1))
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Float BGR `(N, 3, H, W)` in 0..255 -> zero mean, unit variance over the training data."""
+        """Float BGR `(N, 3, H, W)` in 0..255 -> as the network wants it, `(x - mean) / std`."""
         return (x - self.mean) * self.scale
 
-    def forward(self, frame: Tensor) -> Any:
-        return self.network(self.normalise(frame.permute(0, 3, 1, 2).float()))
+    def forward(self, *frames: Tensor) -> Any:
+        return self.network(*(self.normalise(frame.permute(0, 3, 1, 2).float()) for frame in frames))
 
 
 def save(model: CameraModel, folder: Path) -> None:

@@ -26,10 +26,9 @@ def bundle(context: Context, graph: Artifact, engine: Artifact) -> Artifact:
         from edgeattn.bundle.writer import write_bundle
 
         context.progress(0, 1, "bundling")
-        frames = prepared(context.splits.evaluation, context.preprocess, _GOLDEN_SAMPLES)
         runner = backends.find(target.backend).load(engine.path, threads=context.threads)
         try:
-            samples = [{runner.specs.inputs[0].name: frame[None]} for frame in frames]
+            samples = prepared(context, context.splits.evaluation, _GOLDEN_SAMPLES)
             golden = make_golden(runner, samples, quantized=engine.variant == Precision.INT8.value)
             manifest = _manifest(context, runner.specs, graph, engine)
         finally:

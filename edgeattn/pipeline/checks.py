@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 from edgeattn import host, tasks
 from edgeattn.artifact import Artifact, Stage, write_atomic
 from edgeattn.backends.base import Runner
+from edgeattn.data.base import Sample
+from edgeattn.framing import Framing
 from edgeattn.imaging import Frame, encode_png
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context, backend_modules, data_record, prepared
+from edgeattn.pipeline.stages import Context, backend_modules, data_record, framing, prepared
 from edgeattn.provenance import code_version, library_versions
 
 REFERENCE = "train/fp32"
 _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 _EXAMPLES = 8
+_THUMBNAIL, _PICTURE = 128, 320
 
 Outputs = list[dict[str, NDArray[Any]]]
 
@@ -48,20 +51,17 @@ def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Ro
         targets: list[Any] = []
         runner: Runner = open_entry(row.entry, artifact.path, context.threads)
         try:
-            frames = _frames(context, targets, raw=row.stage is Stage.BUNDLE)
-            outputs = run_outputs(runner, frames, runner.specs.inputs[0].name)
+            outputs, views = run_outputs(runner, _framings(context, targets, raw=row.stage is Stage.BUNDLE))
         finally:
             runner.close()
-        metric, scores = measure_metric(task, outputs, targets, seed=seed)
+        metric, scores = measure_metric(task, context.metric, outputs, targets, views, seed=seed)
         record: dict[str, Any] = {"metric": metric.to_dict(), "drift": None}
         if reference is not None:
             baseline, base_scores = load_outputs(reference), np.load(reference.path / "scores.npy")
-            drift = measure_drift(task, baseline, outputs, base_scores, scores, REFERENCE, seed=seed)
+            drift = measure_drift(task, context.metric, baseline, outputs, base_scores, scores, REFERENCE, seed=seed)
             record["drift"] = drift.to_dict()
-        stacked: dict[str, Any] = {name: np.concatenate([o[name] for o in outputs]) for name in outputs[0]}
-        np.savez(out / "outputs.npz", **stacked)
+        _save_outputs(outputs, out / "outputs.npz")
         np.save(out / "scores.npy", scores)
-        np.save(out / "targets.npy", np.asarray(targets))
         write_atomic(out / "check.json", json.dumps(record, indent=1))
 
     check = context.build(Stage.CHECK, f"accuracy-{row.name}", _accuracy_inputs(context, row, reference), make)
@@ -78,12 +78,12 @@ def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
         from edgeattn.measure.latency import measure_latency
 
         def candidate(row: Row) -> Candidate:
-            own = _camera_frames(context) if row.stage is Stage.BUNDLE else None
-            return Candidate(row.name, row.entry, _artifact(row).path, context.threads, frames=own)
+            own = _camera_calls(context) if row.stage is Stage.BUNDLE else None
+            return Candidate(row.name, row.entry, _artifact(row).path, context.threads, calls=own)
 
         results = measure_latency(
             [candidate(row) for row in rows],
-            prepared(context.splits.evaluation, context.preprocess, _LATENCY_FRAMES),
+            prepared(context, context.splits.evaluation, _LATENCY_FRAMES),
             reference=REFERENCE,
             parents=_parents(rows),
             seconds=context.recipe.measure.latency_seconds,
@@ -113,6 +113,7 @@ def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> 
         "threads": context.threads,
         "host": host.identity(),
         "seed": context.recipe.seed,
+        "metric": context.metric.name,
         "code": code_version("edgeattn.measure.drift", *_executed(context, row)),
         "libraries": library_versions(*_BACKENDS),
     }
@@ -157,45 +158,73 @@ def _parents(rows: Sequence[Row]) -> dict[str, str]:
 def load_outputs(check: Artifact) -> Outputs:
     """The outputs of an accuracy check, one dictionary of batch-1 arrays per sample."""
     with np.load(check.path / "outputs.npz", allow_pickle=False) as arrays:
-        stacked = {name: arrays[name] for name in arrays.files}
-    count = len(next(iter(stacked.values())))
-    return [{name: values[i : i + 1] for name, values in stacked.items()} for i in range(count)]
+        stored = {name: arrays[name] for name in arrays.files}
+    if not any("/" in name for name in stored):
+        count = len(next(iter(stored.values())))
+        return [{name: values[i : i + 1] for name, values in stored.items()} for i in range(count)]
+    outputs: dict[int, dict[str, NDArray[Any]]] = {}
+    for key, value in stored.items():
+        index, _, name = key.partition("/")
+        outputs.setdefault(int(index), {})[name] = value
+    return [outputs[index] for index in sorted(outputs)]
+
+
+def _save_outputs(outputs: Outputs, path: Path) -> None:
+    """All samples of an output as one array where they share a shape, which is quick to read; else one by one."""
+    shapes = {(name, value.shape) for output in outputs for name, value in output.items()}
+    if len(shapes) == len(outputs[0]):
+        arrays = {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+    else:
+        arrays = {f"{index}/{name}": value for index, output in enumerate(outputs) for name, value in output.items()}
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def examples(context: Context, checks: dict[str, Artifact]) -> list[dict[str, Any]]:
-    """Evaluation images whose decision differs from the reference's in some row, those of most rows first."""
+    """Evaluation images whose decision differs from the reference's in some row, those of most rows first.
+
+    Of results that are maps or places rather than labels there are pictures too: the reference's and that of the row
+    that agrees least.
+    """
     task = tasks.find(context.recipe.task)
     samples, labels = context.splits.evaluation, context.splits.labels
     outputs = {name: load_outputs(check) for name, check in checks.items()}
     reference = outputs.pop(REFERENCE)
-    changed: dict[int, list[str]] = {}
+    changed: dict[int, dict[str, float]] = {}
     for name, values in outputs.items():
         for index, (ours, theirs) in enumerate(zip(values, reference, strict=True)):
-            if task.agreement(ours, theirs) < 1.0:
-                changed.setdefault(index, []).append(name)
+            if (agreement := task.agreement(ours, theirs)) < 1.0:
+                changed.setdefault(index, {})[name] = agreement
+    ranked = sorted(changed.items(), key=lambda item: (-len(item[1]), min(item[1].values()), item[0]))
     found = []
-    for index, names in sorted(changed.items(), key=lambda item: (-len(item[1]), item[0]))[:_EXAMPLES]:
+    for index, agreements in ranked[:_EXAMPLES]:
         sample = samples[index]
         words = task.describe(reference[index], sample.target, labels)
-        found.append(
-            {
-                "name": samples.name(index),
-                "image_png_base64": base64.b64encode(encode_png(_thumbnail(sample.frame))).decode(),
-                "truth": words["truth"],
-                "reference": words["predicted"],
-                "changed": {n: task.describe(outputs[n][index], sample.target, labels)["predicted"] for n in names},
-            }
-        )
+        entry: dict[str, Any] = {
+            "name": samples.name(index),
+            "image_png_base64": _png(sample.frame, _THUMBNAIL),
+            "truth": words["truth"],
+            "reference": words["predicted"],
+            "changed": {n: task.describe(outputs[n][index], sample.target, labels)["predicted"] for n in agreements},
+        }
+        if task.target != "label":
+            worst = min(agreements, key=lambda name: agreements[name])
+            shown = {REFERENCE: reference[index], worst: outputs[worst][index]}
+            entry["pictures"] = {name: _drawn(context, sample, values) for name, values in shown.items()}
+        found.append(entry)
     return found
+
+
+def _drawn(context: Context, sample: Sample, outputs: dict[str, NDArray[Any]]) -> str:
+    views = framing(context, sample).views
+    result = tasks.find(context.recipe.task).decode(outputs, views, context.splits.labels, 0.0)
+    return _png(result.draw(sample.frames[-1]), _PICTURE)
 
 
 def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] | None:
     """The metric of each label in each row, where the task has such a thing."""
     task = tasks.find(context.recipe.task)
     values = {
-        name: task.per_label(
-            np.load(check.path / "scores.npy"), np.load(check.path / "targets.npy"), len(context.splits.labels)
-        )
+        name: task.per_label(np.load(check.path / "scores.npy"), len(context.splits.labels))
         for name, check in checks.items()
     }
     if any(value is None for value in values.values()):
@@ -203,17 +232,23 @@ def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] |
     return {"labels": list(context.splits.labels), "values": values}
 
 
-def _frames(context: Context, targets: list[Any], *, raw: bool) -> Iterator[Frame]:
-    """The evaluation frames one by one, appending each one's target to `targets`.
+def _framings(context: Context, targets: list[Any], *, raw: bool) -> Iterator[Framing]:
+    """The evaluation samples one by one, appending each one's target to `targets`.
 
-    `raw` ones are as the camera delivers them: a bundle prepares frames itself, and giving it those proves that app and
-    training see the same pixels.
+    `raw` calls are camera frames: a bundle prepares frames itself, and giving it those proves that app and training see
+    the same pixels.
     """
     samples = context.splits.evaluation
     for index in range(len(samples)):
         sample = samples[index]
         targets.append(sample.target)
-        yield sample.frame if raw else context.preprocess.apply(sample.frame)
+        prepared_calls = framing(context, sample)
+        yield Framing((_raw(context, sample),), prepared_calls.views) if raw else prepared_calls
+
+
+def _raw(context: Context, sample: Sample) -> dict[str, NDArray[np.uint8]]:
+    names = tasks.find(context.recipe.task).inputs
+    return {name: frame[None] for name, frame in zip(names, sample.frames, strict=True)}
 
 
 def _artifact(row: Row) -> Artifact:
@@ -221,13 +256,16 @@ def _artifact(row: Row) -> Artifact:
     return row.artifact
 
 
-def _camera_frames(context: Context) -> tuple[Frame, ...]:
-    """A few evaluation frames as the camera delivers them, all of the first one's size."""
-    frames = [context.splits.evaluation[i].frame for i in range(min(_LATENCY_FRAMES, len(context.splits.evaluation)))]
-    return tuple(frame for frame in frames if frame.shape == frames[0].shape)
+def _camera_calls(context: Context) -> tuple[dict[str, NDArray[np.uint8]], ...]:
+    """A few evaluation samples as the camera delivers them, all of the first one's size."""
+    samples = context.splits.evaluation
+    calls = [_raw(context, samples[i]) for i in range(min(_LATENCY_FRAMES, len(samples)))]
+    shapes = {name: frame.shape for name, frame in calls[0].items()}
+    return tuple(call for call in calls if all(frame.shape == shapes[name] for name, frame in call.items()))
 
 
-def _thumbnail(frame: Frame, side: int = 128) -> Frame:
+def _png(frame: Frame, side: int) -> str:
     scale = side / max(frame.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    return np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=method), np.uint8)
+    small = np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=method), np.uint8)
+    return base64.b64encode(encode_png(small)).decode()

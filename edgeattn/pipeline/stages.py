@@ -8,18 +8,37 @@ something is really made: a run in which everything is cached never loads torch.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgeattn import backends, data, host
-from edgeattn.artifact import Artifact, Precision, Stage, Store, artifact_key, sha256_json, write_atomic
-from edgeattn.data.base import Dataset, Splits, assert_disjoint, sample_hash, set_hash
-from edgeattn.imaging import Frame, Preprocess
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeattn import backends, data, host, models, tasks
+from edgeattn.artifact import (
+    WEIGHT_FILES,
+    Artifact,
+    Precision,
+    Stage,
+    Store,
+    artifact_key,
+    sha256_bytes,
+    sha256_file,
+    sha256_json,
+    write_atomic,
+)
+from edgeattn.data.base import Dataset, Sample, Splits, assert_disjoint, sample_hash, set_hash
+from edgeattn.errors import ModelError
+from edgeattn.framing import Framing, frame_up
+from edgeattn.imaging import Preprocess
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
+from edgeattn.tasks.base import MetricSpec, metric_of
+
+_TILES_MIN = 300  # tiles that calibration takes at least, where the samples give so many
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,11 @@ class Context:
         return Preprocess(**self.recipe.input.model_dump())
 
     @property
+    def metric(self) -> MetricSpec:
+        """What the budget counts in. Raises RecipeError for a metric the task lacks."""
+        return metric_of(tasks.find(self.recipe.task), self.recipe.metric)
+
+    @property
     def threads(self) -> int:
         return self.recipe.measure.threads or self.target.threads or host.cores()
 
@@ -61,10 +85,26 @@ class Context:
         return self.store.build(stage, variant, inputs, make, force=self.force)
 
 
-def prepared(dataset: Dataset, preprocess: Preprocess, count: int | None = None) -> list[Frame]:
-    """The first `count` frames of a split (all when None), as the network takes them."""
+def framing(context: Context, sample: Sample) -> Framing:
+    """The engine calls for one sample, as the device makes them."""
+    return frame_up(context.preprocess, sample.frames, tasks.find(context.recipe.task).inputs)
+
+
+def prepared(context: Context, dataset: Dataset, count: int | None = None) -> list[dict[str, NDArray[np.uint8]]]:
+    """Engine inputs of the first samples of a split (all when None): one per sample, `count` of them.
+
+    Of a sample that is cut into tiles each gives one; where there are fewer samples than `count`, further ones.
+    """
     number = len(dataset) if count is None else min(count, len(dataset))
-    return [preprocess.apply(dataset[i].frame) for i in range(number)]
+    calls = [framing(context, dataset[i]).calls for i in range(number)]
+    wanted = number if count is None else count
+    if context.preprocess.fit != "tile":
+        return [of_sample[0] for of_sample in calls]
+    # Round by round: the middle tile of each sample first, since a corner is often empty.
+    shifted = [of_sample[len(of_sample) // 2 :] + of_sample[: len(of_sample) // 2] for of_sample in calls]
+    longest = max((len(of_sample) for of_sample in shifted), default=0)
+    turns = [of_sample[turn] for turn in range(longest) for of_sample in shifted if turn < len(of_sample)]
+    return turns[: max(wanted, _TILES_MIN)] if count is None else turns[:wanted]
 
 
 def data_record(context: Context) -> Artifact:
@@ -81,7 +121,7 @@ def data_record(context: Context) -> Artifact:
             for sample in (samples[i] for i in range(len(samples))):
                 hashes[name].append(sample_hash(sample))
                 if name == "evaluation":
-                    targets.append(str(sample.target))
+                    targets.append(_target_hash(sample.target))
         for first, second in (("train", "evaluation"), ("calibration", "evaluation")):
             assert_disjoint(hashes[first], hashes[second], f"{first} and {second}")
         record = {
@@ -99,19 +139,41 @@ def data_record(context: Context) -> Artifact:
     inputs = {
         "fingerprint": splits.fingerprint,
         "code": code_version("edgeattn.data.base", _format(context)),
-        "layout": 2,  # of data.json, which this function decides: raise it when a field is added
+        "layout": 3,  # of data.json, which this function decides: raise it when a field is added
     }
     # Never forced: it is a pure function of bytes that were just hashed.
     return context.store.build(Stage.CHECK, "data", inputs, make)
 
 
+def _weight_hashes(folder: Path) -> dict[str, str]:
+    try:
+        return {name: sha256_file(folder / name) for name in WEIGHT_FILES}
+    except OSError as error:
+        raise ModelError(
+            f"The weights in {folder} are incomplete ({error.strerror}: {Path(error.filename).name}); expected "
+            f"{', '.join(WEIGHT_FILES)} as the train stage writes them. Correct weights, or train with weights: null."
+        ) from error
+
+
+def _target_hash(target: Any) -> str:
+    array = np.asarray(target)
+    return sha256_bytes(f"{array.dtype.str}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+
+
 def train(context: Context) -> Artifact:
     """The trained network: `weights.safetensors`, `model.json`, `training.json`."""
 
-    def make(work: Path, out: Path) -> None:
-        from edgeattn.train.run import train as run
+    recipe = context.recipe
 
-        run(context.recipe, context.splits, work, out, context.progress)
+    def make(work: Path, out: Path) -> None:
+        if recipe.weights is None:
+            from edgeattn.train.run import train as run
+
+            run(recipe, context.splits, work, out, context.progress)
+        else:
+            from edgeattn.train.given import take
+
+            take(recipe, context.splits.labels, Path(recipe.weights), out)
 
     return context.build(Stage.TRAIN, "fp32", _train_inputs(context), make)
 
@@ -123,14 +185,28 @@ def trained(context: Context) -> Artifact | None:
 
 def _train_inputs(context: Context) -> dict[str, Any]:
     recipe = context.recipe
+    if recipe.weights is not None:
+        return {
+            "weights": _weight_hashes(Path(recipe.weights)),
+            "model": {"name": recipe.model.name, **recipe.model.settings},
+            "input": context.preprocess.to_dict(),
+            "labels": list(context.splits.labels),
+            "code": code_version("edgeattn.train.given", models.module_name(recipe.model.name)),
+        }
     return {
         "data": context.splits.training_fingerprint,
         "model": {"name": recipe.model.name, **recipe.model.settings},
-        "input": recipe.input.model_dump(),
+        "input": context.preprocess.to_dict(),
         "train": recipe.train.model_dump(),
         "task": recipe.task,
+        "metric": context.metric.name,
         "seed": recipe.seed,
-        "code": code_version("edgeattn.train.run", f"edgeattn.models.{recipe.model.name}", _format(context)),
+        "code": code_version(
+            "edgeattn.train.run",
+            models.module_name(recipe.model.name),
+            f"edgeattn.tasks.{recipe.task}",
+            _format(context),
+        ),
         "libraries": library_versions("torch", "lightning", "kornia", "numpy", "opencv-python-headless"),
     }
 
@@ -143,14 +219,13 @@ def export(context: Context, trained: Artifact) -> Artifact:
         from edgeattn.export.run import export as run
 
         context.progress(0, 1, "exporting to ONNX")
-        frames = prepared(context.splits.calibration, context.preprocess, 8)
-        run(trained.path, recipe.export, frames, out)
+        run(trained.path, recipe.export, prepared(context, context.splits.calibration, 8), out)
 
     inputs = {
         "model": trained.sha256,
         "export": recipe.export.model_dump(),
         "code": code_version(
-            "edgeattn.export.run", f"edgeattn.models.{recipe.model.name}", *backend_modules("onnxruntime")
+            "edgeattn.export.run", models.module_name(recipe.model.name), *backend_modules("onnxruntime")
         ),
         "libraries": library_versions("torch", "onnx", "onnxscript", "onnxruntime"),
     }
@@ -165,8 +240,8 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         from edgeattn.quantize.run import quantize as run
 
         context.progress(0, 1, f"making the {precision.value} graph")
-        frames = [] if precision is Precision.FP16 else prepared(context.splits.calibration, context.preprocess)
-        run(exported.path, precision, frames, recipe.quantize, out, context.progress, spare_bit=not vnni)
+        calls = [] if precision is Precision.FP16 else prepared(context, context.splits.calibration)
+        run(exported.path, precision, calls, recipe.quantize, out, context.progress, spare_bit=not vnni)
 
     vnni = host.has_int8_products()
     inputs: dict[str, Any] = {
@@ -177,7 +252,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
     if precision is Precision.INT8:
         inputs["quantize"] = recipe.quantize.model_dump()
         inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]
-        inputs["preprocess"] = asdict(context.preprocess)
+        inputs["preprocess"] = context.preprocess.to_dict()
         inputs["vnni"] = vnni
     return context.build(Stage.QUANTIZE, precision.value, inputs, make)
 

@@ -10,6 +10,7 @@ from edgeattn.errors import MissingLibrary, RecipeError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.recipe import parse_settings
+from edgeattn.tasks.base import Task
 
 _NEEDED = ("torch", "lightning", "kornia", "safetensors", "onnx", "onnxscript", "onnxruntime", "nncf", "scipy")
 
@@ -17,10 +18,12 @@ _NEEDED = ("torch", "lightning", "kornia", "safetensors", "onnx", "onnxscript", 
 def validate(context: Context, until: Stage) -> None:
     """Raises RecipeError, DataError, MissingLibrary or BundleError (a signing key that cannot sign)."""
     recipe = context.recipe
-    tasks.find(recipe.task)
+    task = tasks.find(recipe.task)
+    _ = context.metric
+    _check_input(context, task)
     section = recipe.data
     parse_settings(data.find(section.format).Settings, section.settings, f"recipe {recipe.name}, data")
-    if recipe.model.name not in models.names():
+    if not models.exists(recipe.model.name):
         models.find(recipe.model.name)  # says which there are
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise MissingLibrary(f'{", ".join(missing)} cannot be found; install with: pip install "edgeattn[train]".')
@@ -32,10 +35,31 @@ def validate(context: Context, until: Stage) -> None:
         from edgeattn.quantize import int8
 
         int8.check_names(recipe.quantize.candidates)
-    _ = context.splits  # opens the data: a missing folder or an empty class is found here
+    # Opens the data: a missing folder or an empty class is found here.
+    if context.splits.kind != task.target:
+        raise RecipeError(
+            f"recipe {recipe.name}: the task {task.name} is trained on targets of the kind '{task.target}', the data "
+            f"give '{context.splits.kind}'; change task or data."
+        )
     # Importing a network costs torch's start; a model that was trained already has proven its settings.
     if context.force or stages.trained(context) is None:
         _check_model(context)
+
+
+def _check_input(context: Context, task: Task) -> None:
+    section = context.recipe.input
+    if section.fit != "tile":
+        return
+    if not task.tiles:
+        raise RecipeError(
+            f"recipe {context.recipe.name}: input.fit tile cuts frames into tiles and joins maps, which the task "
+            f"{task.name} does not give; choose crop, letterbox or stretch."
+        )
+    if section.overlap >= min(section.height, section.width):
+        raise RecipeError(
+            f"recipe {context.recipe.name}: input.overlap must be less than a tile of {section.height} x "
+            f"{section.width} pixels, got {section.overlap}."
+        )
 
 
 def _check_variants(context: Context) -> None:
@@ -56,4 +80,10 @@ def _check_model(context: Context) -> None:
         raise RecipeError(
             f"recipe {recipe.name}: the model {recipe.model.name} is made for the task '{module.TASK}', got "
             f"'{recipe.task}'; change task or model.name."
+        )
+    inputs = tasks.find(recipe.task).inputs
+    if tuple(getattr(module, "INPUTS", ("frame",))) != inputs:
+        raise RecipeError(
+            f"recipe {recipe.name}: the task {recipe.task} gives a network the frames {', '.join(inputs)}; the model "
+            f"{recipe.model.name} does not take those: its INPUTS must name them."
         )

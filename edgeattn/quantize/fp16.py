@@ -17,7 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeattn.errors import StageFailed
 from edgeattn.quantize.policy import NORMALISATIONS, REDUCTIONS
 
-ISLANDS = NORMALISATIONS | REDUCTIONS | {"Softmax", "LogSoftmax", "Exp", "Pow"}
+# Places in pixels: FP16 knows only half pixels above 1024, and NonMaxSuppression exists in FP32 alone.
+PLACES = frozenset({"RoiAlign", "NonMaxSuppression", "GridSample"})
+ISLANDS = NORMALISATIONS | REDUCTIONS | PLACES | {"Softmax", "LogSoftmax", "Exp", "Pow"}
+# Inputs that ONNX defines in FP32, whatever the data are: the region and the scales of a Resize.
+_ALWAYS_FP32 = {"Resize": (1, 2)}
 FP16_MAX = 65504.0
 
 
@@ -60,7 +64,10 @@ class _Writer:
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.input[:], copy.output[:]
-        copy.input.extend(self.tensor(name, kind) for name in node.input)
+        fixed = _ALWAYS_FP32.get(node.op_type, ())
+        copy.input.extend(
+            self.tensor(name, TensorProto.FLOAT if index in fixed else kind) for index, name in enumerate(node.input)
+        )
         for name in node.output:
             if name not in self._floats:
                 copy.output.append(name)

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from edgeattn import backends
 from edgeattn.backends._telemetry import silence_telemetry
+from edgeattn.backends.base import Tensors
 from edgeattn.errors import RecipeError, StageFailed
-from edgeattn.imaging import Frame
-from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.progress import Progress
 from edgeattn.quantize import policy
+from edgeattn.tasks.base import Outputs, Task
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,17 @@ def candidates(names: Sequence[str] | None, graph: onnx.GraphProto) -> list[Cand
 
 def search(
     model: onnx.ModelProto,
-    calibrate: Sequence[Frame],
-    judge: Sequence[Frame],
+    task: Task,
+    calibrate: Sequence[Tensors],
+    judge: Sequence[Tensors],
     tried: Sequence[Candidate],
     progress: Progress,
     *,
     spare_bit: bool,
 ) -> tuple[onnx.ModelProto, list[Trial]]:
-    """The candidate with the highest SQNR on `judge`, and every trial. Frames are prepared, `(H, W, 3)` uint8.
+    """The candidate with the highest SQNR on `judge`, and every trial. Both are engine inputs, batch 1.
+
+    The SQNR is that of the output that suffers most, as the report's is.
 
     Raises RecipeError when `tried` is empty, StageFailed when the outputs of every candidate overflow.
     """
@@ -105,9 +109,9 @@ def search(
         progress(index, len(tried), f"INT8 setting {candidate.name}")
         quantized = quantize(model, calibrate, candidate, spare_bit=spare_bit)
         outputs = _outputs(quantized, judge)
-        if not np.isfinite(outputs).all():
+        if not all(np.isfinite(value).all() for output in outputs for value in output.values()):
             continue
-        quality = sqnr_db(reference, outputs)
+        quality = _worst_db(task, reference, outputs)
         trials.append(Trial(candidate.name, quality))
         if best is None or quality > best[0]:
             best = (quality, quantized)
@@ -122,9 +126,9 @@ def search(
 
 
 def quantize(
-    model: onnx.ModelProto, frames: Sequence[Frame], candidate: Candidate, *, spare_bit: bool
+    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, spare_bit: bool
 ) -> onnx.ModelProto:
-    """`model` with Q/DQ nodes calibrated on `frames`, one at a time, in the order given.
+    """`model` with Q/DQ nodes calibrated on `calls`, one at a time, in the order given.
 
     `spare_bit` halves the weights' range: without VNNI two 8-bit products are added in 16 bits and saturate, while
     with it nothing does and the bit is worth up to 2 dB (docs/decisions.md).
@@ -152,12 +156,11 @@ def quantize(
         smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1.0, matmul=alpha),
         activations_range_estimator_params=ranges[candidate.activation_range],
     )
-    input_name = model.graph.input[0].name
     with _quiet():
         quantized: onnx.ModelProto = nncf.quantize(
             model,
-            nncf.Dataset([{input_name: frame[None]} for frame in frames]),
-            subset_size=len(frames),
+            nncf.Dataset([dict(call) for call in calls]),
+            subset_size=len(calls),
             # NNCF smooths nothing, and says nothing, unless the model is called a transformer.
             model_type=nncf.ModelType.TRANSFORMER if candidate.transformer else None,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
@@ -166,16 +169,19 @@ def quantize(
     return quantized
 
 
-def _outputs(model: onnx.ModelProto, frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """All outputs of all frames in one vector."""
+def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
         runner = backends.find("onnxruntime").load(Path(folder), threads=1)
         try:
-            results = [runner.infer({model.graph.input[0].name: frame[None]}) for frame in frames]
+            return [runner.infer(call) for call in calls]
         finally:
             runner.close()
-    return np.concatenate([value.astype(np.float64).ravel() for result in results for value in result.values()])
+
+
+def _worst_db(task: Task, references: Sequence[Outputs], outputs: Sequence[Outputs]) -> float:
+    sums = sums_by_name(task.comparable(*pair) for pair in zip(outputs, references, strict=True))
+    return min(total.sqnr_db for total in sums.values())
 
 
 @contextlib.contextmanager

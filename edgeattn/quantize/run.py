@@ -10,9 +10,10 @@ from typing import Any
 
 import onnx
 
+from edgeattn import tasks
 from edgeattn.artifact import Precision, sha256_bytes, write_atomic
+from edgeattn.backends.base import Tensors
 from edgeattn.errors import DataError, ModelError
-from edgeattn.imaging import Frame
 from edgeattn.progress import Progress
 from edgeattn.quantize import fp16, int8, policy
 from edgeattn.recipe import QuantizeSection
@@ -21,7 +22,7 @@ from edgeattn.recipe import QuantizeSection
 def quantize(
     source: Path,
     precision: Precision,
-    frames: Sequence[Frame],
+    calls: Sequence[Tensors],
     settings: QuantizeSection,
     out: Path,
     progress: Progress,
@@ -30,7 +31,7 @@ def quantize(
 ) -> None:
     """Write `model.onnx`, `model.json` and `quantization.json` of the variant `precision` into `out`.
 
-    `source` holds the exported graph, `frames` the prepared calibration frames in any order. `spare_bit` keeps INT8
+    `source` holds the exported graph, `calls` the calibration inputs, batch 1, in any order. `spare_bit` keeps INT8
     weights to 7 bits for CPUs whose 8-bit products saturate. Raises DataError when there
     are too few frames, RecipeError when no setting applies, StageFailed when the variant overflows.
     """
@@ -38,7 +39,7 @@ def quantize(
     if precision is Precision.FP16:
         graph, record = fp16.to_fp16(model), _fp16_record(model)
     elif precision is Precision.INT8:
-        graph, record = _int8(model, frames, settings, progress, spare_bit)
+        graph, record = _int8(model, source, calls, settings, progress, spare_bit)
     else:
         raise ModelError(f"There is no quantized graph for {precision.value}; fp16 and int8 have one.")
     write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
@@ -47,10 +48,15 @@ def quantize(
 
 
 def _int8(
-    model: onnx.ModelProto, frames: Sequence[Frame], settings: QuantizeSection, progress: Progress, spare_bit: bool
+    model: onnx.ModelProto,
+    source: Path,
+    calls: Sequence[Tensors],
+    settings: QuantizeSection,
+    progress: Progress,
+    spare_bit: bool,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     # The order of the files must not matter: it decides which samples judge, and float sums depend on it.
-    ordered = sorted(frames, key=lambda frame: sha256_bytes(frame.tobytes()))
+    ordered = sorted(calls, key=lambda call: sha256_bytes(b"".join(call[name].tobytes() for name in sorted(call))))
     held_back = min(settings.search_samples, len(ordered) // 3)
     if held_back < 1:
         raise DataError(
@@ -58,7 +64,8 @@ def _int8(
         )
     judge, calibrate = ordered[:held_back], ordered[held_back:]
     tried = int8.candidates(settings.candidates, model.graph)
-    graph, trials = int8.search(model, calibrate, judge, tried, progress, spare_bit=spare_bit)
+    task = tasks.find(json.loads((source / "model.json").read_text())["task"])
+    graph, trials = int8.search(model, task, calibrate, judge, tried, progress, spare_bit=spare_bit)
     chosen = max(trials, key=lambda trial: trial.sqnr_db).setting
     return graph, int8.describe(trials, chosen, policy.float_nodes(model.graph), len(calibrate))
 

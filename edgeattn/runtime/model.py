@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn import backends, tasks
@@ -17,10 +16,11 @@ from edgeattn.backends.base import Runner
 from edgeattn.bundle.golden import SelfTest, check_golden
 from edgeattn.bundle.manifest import GOLDEN, Manifest
 from edgeattn.bundle.reader import Bundle, open_bundle
-from edgeattn.errors import BundleError, DataError, InputError, ModelError, StageFailed
+from edgeattn.errors import BundleError, InputError, ModelError, StageFailed
+from edgeattn.framing import frame_up
 from edgeattn.imaging import Frame
 from edgeattn.runtime.cache import EngineFolder, place_engine
-from edgeattn.tasks.base import Geometry, Result, Task
+from edgeattn.tasks.base import Result, Task
 
 
 class Model:
@@ -44,9 +44,9 @@ class Model:
     def call(self, *frames: Frame) -> tuple[Result, dict[str, NDArray[Any]]]:
         """As `model(*frames)`, with the engine's own outputs besides the result."""
         started = time.perf_counter()
-        inputs, geometry = self._prepare(frames)
-        outputs = self.runner.infer(inputs)
-        result = self._task.decode(outputs, geometry, self.labels, 0.0)
+        framing = frame_up(self.manifest.preprocess, frames, [spec.name for spec in self.manifest.inputs])
+        outputs = framing.merge([self.runner.infer(call) for call in framing.calls])
+        result = self._task.decode(outputs, framing.views, self.labels, 0.0)
         latency_ms = (time.perf_counter() - started) * 1e3
         # Decoding belongs to the call, so its result is stamped afterwards.
         return cast(Result, dataclasses.replace(cast(Any, result), latency_ms=latency_ms)), outputs
@@ -58,6 +58,11 @@ class Model:
     @property
     def task(self) -> str:
         return self._task.name
+
+    @property
+    def inputs(self) -> int:
+        """How many frames one call takes."""
+        return len(self.manifest.inputs)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -92,16 +97,6 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _prepare(self, frames: tuple[Frame, ...]) -> tuple[dict[str, NDArray[np.uint8]], Geometry]:
-        specs = self.manifest.inputs
-        if len(frames) != len(specs):
-            names = ", ".join(spec.name for spec in specs)
-            raise DataError(f"This model takes {len(specs)} frame(s) per call ({names}), got {len(frames)}.")
-        prepared = [self.manifest.preprocess.apply_with_matrix(frame) for frame in frames]
-        inputs = {spec.name: fitted[None] for spec, (fitted, _) in zip(specs, prepared, strict=True)}
-        height, width = frames[0].shape[:2]
-        return inputs, Geometry(height, width, prepared[0][1])
 
 
 def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: bool) -> Model:

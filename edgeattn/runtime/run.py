@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from edgeattn.imaging import Frame
 from edgeattn.runtime.model import Model
 from edgeattn.runtime.overlay import open_sink
 from edgeattn.runtime.sources import find
@@ -14,13 +16,17 @@ from edgeattn.tasks.base import Result
 def run(model: Model, source: str, emit: Callable[[str, Result], None], *, out: Path | None = None) -> int:
     """Call `emit(name, result)` for every frame of `source` in order; with `out`, write the overlays too.
 
-    Returns the number of frames. Raises DataError for a source or an `out` that is wrong, StorageError.
+    A model of two frames gets each frame together with the one before it, the first one with itself, and its result is
+    drawn on the later one. Returns the number of frames. Raises DataError for a source or an `out` that is wrong,
+    StorageError.
     """
     found = find(source)
     count = 0
+    recent: deque[Frame] = deque(maxlen=model.inputs)
     with open_sink(found, out) as sink:
         for name, frame in found.frames():
-            result = model(frame)
+            recent.append(frame)
+            result = model(*([recent[0]] * (model.inputs - len(recent))), *recent)
             if sink is not None:
                 sink.write(name, result.draw(frame))
             emit(name, result)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeattn.errors import ModelError
 from edgeattn.imaging import Frame
 from edgeattn.metrics.classification import per_class_percent, softmax, top1_percent
-from edgeattn.tasks.base import Geometry, MetricSpec, Outputs
+from edgeattn.tasks.base import MetricSpec, Outputs, Views, attention_map
 
 OUTPUT = "logits"
 _SHOWN = 3
@@ -26,6 +26,7 @@ class Classification:
     confidence: NDArray[np.float32]
     labels: tuple[str, ...]
     latency_ms: float
+    attention: NDArray[np.float32] | None = None
 
     def __str__(self) -> str:
         best = zip(self.class_id[:_SHOWN], self.confidence[:_SHOWN], strict=True)
@@ -63,23 +64,30 @@ class Classification:
 
 class Classify:
     name = "classify"
-    metric = MetricSpec(name="top1", unit="%", higher_is_better=True, binary=True)
+    target = "label"
+    inputs = ("frame",)
+    tiles = False
+    metrics = (MetricSpec(name="top1", unit="%", higher_is_better=True, binary=True),)
 
     @property
     def decoding(self) -> dict[str, Any]:
         return {"output": OUTPUT, "activation": "softmax"}
 
-    def score(self, outputs: Outputs, target: Any) -> NDArray[np.float64]:
-        return np.array([float(_best(outputs) == int(target))])
+    def score(self, outputs: Outputs, target: Any, views: Views) -> NDArray[np.float64]:
+        """Right (1) or wrong (0), and the true class."""
+        return np.array([float(_best(outputs) == int(target)), float(target)])
 
-    def summarize(self, scores: NDArray[np.float64]) -> float:
-        return top1_percent(scores)
+    def summarize(self, scores: NDArray[np.float64], metric: str) -> float:
+        return top1_percent(scores[:, :1])
 
     def agreement(self, outputs: Outputs, reference: Outputs) -> float:
         return float(_best(outputs) == _best(reference))
 
-    def per_label(self, scores: NDArray[np.float64], targets: NDArray[Any], labels: int) -> list[float | None] | None:
-        values = per_class_percent(scores, targets.astype(np.int64), labels)
+    def comparable(self, outputs: Outputs, reference: Outputs) -> tuple[Outputs, Outputs]:
+        return outputs, reference
+
+    def per_label(self, scores: NDArray[np.float64], labels: int) -> list[float | None] | None:
+        values = per_class_percent(scores[:, :1], scores[:, 1].astype(np.int64), labels)
         return [None if np.isnan(value) else float(value) for value in values]
 
     def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...]) -> dict[str, str]:
@@ -87,9 +95,7 @@ class Classify:
         confidence = softmax(outputs[OUTPUT][0])[best]
         return {"predicted": f"{labels[best]} ({confidence:.0%})", "truth": labels[int(target)]}
 
-    def decode(
-        self, outputs: Outputs, geometry: Geometry, labels: tuple[str, ...], latency_ms: float
-    ) -> Classification:
+    def decode(self, outputs: Outputs, views: Views, labels: tuple[str, ...], latency_ms: float) -> Classification:
         """Raises ModelError when the network does not give one logit per label."""
         logits = outputs.get(OUTPUT)
         if logits is None or logits.shape != (1, len(labels)):
@@ -104,6 +110,7 @@ class Classify:
             confidence=probabilities[order].astype(np.float32),
             labels=labels,
             latency_ms=latency_ms,
+            attention=attention_map(outputs),
         )
 
 

@@ -1,25 +1,122 @@
-"""Random changes of whole batches of training frames, by kornia, from torch's seeded generator."""
+"""Random changes of whole batches of training frames with their targets, by kornia, from torch's seeded generator."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import kornia.augmentation as ka
+import numpy as np
 import torch
+from kornia.constants import DataKey
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgeattn.data.base import Degradation
+from edgeattn.errors import DataError
 from edgeattn.recipe import Augment
 
+# What kornia calls the targets whose place in the frame a geometric change moves.
+_KEYS = {"mask": "mask", "boxes": "bbox_xyxy", "image": "input"}
+_BOX_SHARE_MIN = 0.25  # of a box's area that must stay in the frame, or it is no longer a target
 
-def augmentation(settings: Augment, height: int, width: int) -> nn.Module:
-    """A module on float `(N, 3, height, width)` in 0..1; the identity when every setting is off.
 
-    Pixels that a shift or rotation brings in are mirrored from inside the frame: black borders would be a cue that
-    cameras never give. A shift alone is by whole pixels: interpolation blurs small images, which evaluation's are not.
+class Augmentation(nn.Module):
+    """uint8 frames `(N, F, H, W, 3)` and fitted targets -> float frames 0..1 `(N, F, 3, height, width)`, loss targets.
+
+    `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
+    would be a cue that cameras never give. Frames larger than `height` x `width` are windows, of which a random tile is
+    taken. With a `degradation` frames are clean images: they become the targets, and are degraded anew.
     """
-    steps: list[nn.Module] = []
+
+    def __init__(
+        self, settings: Augment, kind: str, height: int, width: int, degradation: Degradation | None = None
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.degradation = degradation
+        scale = degradation.scale if degradation is not None else 1
+        self.height, self.width = height * scale, width * scale
+        self.settings = settings
+        self.geometry = _geometry(settings, self.height, self.width)
+        self.photometry = nn.Sequential(*_photometry(settings))
+
+    def forward(self, frames: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        # In BF16 the matrices of a shift or rotation would be rounded to a good part of a pixel.
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._changed(frames.permute(0, 1, 4, 2, 3).float() / 255.0, targets)
+
+    def _changed(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        count, of_each = x.shape[:2]
+        if self.degradation is not None:
+            clean = self._moved(x[:, 0], None)[0]
+            return self._degraded(clean)[:, None], clean
+        if self.kind == "homography":  # each photograph has its own light; moving one would change the target
+            x = self.photometry(x.flatten(0, 1)).unflatten(0, (count, of_each))
+            return x, targets
+        moved, targets = self._moved(x[:, 0], targets)
+        return self.photometry(moved)[:, None], targets
+
+    def _moved(self, x: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+        steps = self.geometry
+        larger = x.shape[-2:] != (self.height, self.width)
+        if larger:
+            steps = [ka.RandomCrop((self.height, self.width), cropping_mode="slice"), *steps]
+        key = _KEYS.get(self.kind) if targets is not None else None
+        if targets is None or key is None:
+            moved = nn.Sequential(*steps)(x)
+            return moved, moved if targets is None else targets
+        if not steps:
+            return x, _as_loss_target(self.kind, targets)
+        extra: dict[Any, Any] = {DataKey.MASK: {"resample": "nearest", "align_corners": None}}
+        sequence = ka.AugmentationSequential(*steps, data_keys=["input", key], extra_args=extra)
+        if self.kind == "mask":
+            moved, mask = sequence(x, targets[:, None].float())
+            return moved, mask[:, 0].round().to(torch.uint8)
+        if self.kind == "boxes":  # edges lie half a pixel before the centres that kornia's matrices are about
+            moved, corners = sequence(x, targets[..., :4].float() - 0.5)
+            return moved, _kept(corners + 0.5, targets, self.height, self.width)
+        if targets.shape[1:3] != x.shape[-2:] and (self.settings.shift or self.settings.scale or self.settings.rotate):
+            raise DataError(
+                "Pairs of images of two sizes can only be flipped; set train.augment.shift, scale and rotate to 0."
+            )
+        moved, clean = sequence(x, _as_loss_target(self.kind, targets))
+        return moved, clean
+
+    def _degraded(self, clean: Tensor) -> Tensor:
+        """By NumPy, whose generator is seeded from torch's: one copy of the degradation for training and evaluation."""
+        assert self.degradation is not None
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        whole = (clean * 255.0).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        images: NDArray[np.uint8] = whole.cpu().numpy()
+        frames = np.stack([self.degradation.apply(np.ascontiguousarray(image), rng) for image in images])
+        return torch.from_numpy(frames).to(clean.device).permute(0, 3, 1, 2).float() / 255.0
+
+
+def _as_loss_target(kind: str, targets: Tensor) -> Tensor:
+    """uint8 images `(N, H, W, 3)` -> float `(N, 3, H, W)` 0..1; every other kind as it is."""
+    return targets.permute(0, 3, 1, 2).float() / 255.0 if kind == "image" else targets
+
+
+def _kept(corners: Tensor, before: Tensor, height: int, width: int) -> Tensor:
+    """Moved boxes cut at the frame; those of which too little is left, and unused rows, have class -1."""
+    limits = corners.new_tensor([width, height, width, height])
+    cut = corners.clamp(min=0).minimum(limits)
+    left = (cut[..., 2] - cut[..., 0]) * (cut[..., 3] - cut[..., 1])
+    whole = (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
+    gone = (before[..., 4] < 0) | (left < _BOX_SHARE_MIN * whole) | (left <= 0)
+    classes = before[..., 4].masked_fill(gone, -1)
+    return torch.cat((cut, classes[..., None]), dim=-1)
+
+
+def _geometry(settings: Augment, height: int, width: int) -> list[Any]:
+    steps: list[Any] = []
     if settings.flip:
         steps.append(ka.RandomHorizontalFlip(p=0.5))
+    if settings.vertical_flip:
+        steps.append(ka.RandomVerticalFlip(p=0.5))
     if settings.shift and not (settings.scale or settings.rotate):
-        # Mirroring reaches at most to the opposite border.
+        # By whole pixels: interpolation blurs small images, which evaluation's are not. Mirroring reaches at most to
+        # the opposite border.
         x, y = (min(round(settings.shift * side), side - 1) for side in (width, height))
         steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode="reflect", cropping_mode="slice"))
     elif settings.scale or settings.rotate:
@@ -32,19 +129,17 @@ def augmentation(settings: Augment, height: int, width: int) -> nn.Module:
                 p=1.0,
             )
         )
+    return steps
+
+
+def _photometry(settings: Augment) -> list[nn.Module]:
+    steps: list[nn.Module] = []
     if settings.light:
         steps.append(ka.RandomBrightness((1 - settings.light, 1 + settings.light), p=0.8))
     if settings.contrast:
         steps.append(ka.RandomContrast((1 - settings.contrast, 1 + settings.contrast), p=0.8))
+    if settings.noise:
+        steps.append(ka.RandomGaussianNoise(std=settings.noise / 255.0, p=0.5))
     if settings.erase:
         steps.append(ka.RandomErasing(scale=(0.02, 0.2), p=settings.erase))
-    return nn.Sequential(*steps)
-
-
-def apply(module: nn.Module, frames: Tensor) -> Tensor:
-    """uint8 `(N, H, W, 3)` -> augmented float `(N, 3, H, W)` in 0..255."""
-    scaled = frames.permute(0, 3, 1, 2).float() / 255.0
-    # In BF16 the matrices of a shift or rotation would be rounded to a good part of a pixel.
-    with torch.autocast(frames.device.type, enabled=False):
-        out: Tensor = module(scaled) * 255.0
-    return out
+    return steps

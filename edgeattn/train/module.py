@@ -6,14 +6,17 @@ import math
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
+from edgeattn.data.base import Degradation
+from edgeattn.imaging import View
 from edgeattn.models.camera import CameraModel
 from edgeattn.recipe import TrainSection
 from edgeattn.tasks.base import Task
-from edgeattn.train import augment
+from edgeattn.train.augment import Augmentation
 
 
 class Training(pl.LightningModule):
@@ -22,15 +25,25 @@ class Training(pl.LightningModule):
     The metric is watched, never acted on: no checkpoint is chosen by it, the last epoch's weights are the result.
     """
 
-    def __init__(self, model: CameraModel, settings: TrainSection, task: Task, seed: int, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: CameraModel,
+        settings: TrainSection,
+        task: Task,
+        seed: int,
+        total_steps: int,
+        metric: str,
+        degradation: Degradation | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
         self.task = task
+        self.metric = metric
         self.seed = seed
         self.total_steps = total_steps
         size = model.description.preprocess
-        self.augmentation = augment.augmentation(settings.augment, size.height, size.width)
+        self.augmentation = Augmentation(settings.augment, task.target, size.height, size.width, degradation)
         self.history: list[dict[str, float]] = []
         self._losses: list[Tensor] = []
         self._scores: list[Any] = []
@@ -45,30 +58,38 @@ class Training(pl.LightningModule):
             torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        frames, targets = batch
-        x = self.model.normalise(augment.apply(self.augmentation, frames))
-        outputs = self.model.network(x.contiguous(memory_format=torch.channels_last))
+        frames, targets = self.augmentation(*batch)
+        inputs = [
+            self.model.normalise(frames[:, i] * 255.0).contiguous(memory_format=torch.channels_last)
+            for i in range(frames.shape[1])
+        ]
         network: Any = self.model.network
-        loss: Tensor = network.loss(outputs, targets, self.settings.label_smoothing)
+        smoothing = self.settings.label_smoothing
+        loss: Tensor
+        if hasattr(network, "training_loss"):
+            loss = network.training_loss(*inputs, targets, smoothing)
+        else:
+            loss = network.loss(network(*inputs), targets, smoothing)
         self._losses.append(loss.detach())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         frames, targets = batch
-        outputs = self.model(frames)
+        outputs = self.model(*frames.unbind(1))
         values = outputs if isinstance(outputs, tuple) else (outputs,)
         arrays = dict(zip(self.model.description.outputs, (v.float().cpu().numpy() for v in values), strict=True))
-        for i, target in enumerate(targets.cpu().numpy()):
+        for i, (target, seen) in enumerate(zip(targets.cpu().numpy(), frames.cpu().numpy(), strict=True)):
             one = {name: array[i : i + 1] for name, array in arrays.items()}
-            self._scores.append(self.task.score(one, target))
+            if self.task.target == "boxes":  # without the rows that fill it up
+                target = target[target[:, 4] >= 0]
+            # As if the network's frames were the camera's: the targets were fitted to them.
+            self._scores.append(self.task.score(one, target, tuple(View(frame, np.eye(3)) for frame in seen)))
 
     def on_validation_epoch_end(self) -> None:
-        import numpy as np
-
         if self.trainer.sanity_checking or not self._losses:
             self._scores = []
             return
-        metric = self.task.summarize(np.stack(self._scores))
+        metric = self.task.summarize(np.stack(self._scores), self.metric)
         self._scores = []
         loss = float(torch.stack(self._losses).mean())
         self.history.append({"epoch": self.current_epoch + 1, "train_loss": loss, "eval_metric": metric})

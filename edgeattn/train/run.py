@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
-from edgeattn import host, tasks
+from edgeattn import host, models, tasks
 from edgeattn.artifact import ELAPSED, elapsed_s, write_atomic
 from edgeattn.data.base import Splits
 from edgeattn.errors import DataError, ModelError
@@ -28,8 +30,12 @@ from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 from edgeattn.progress import Progress
 from edgeattn.recipe import Recipe
-from edgeattn.train.frames import prepare
+from edgeattn.tasks.base import Task, metric_of
+from edgeattn.train.frames import Fitting, Watch, prepare, shapes_of, training_fitting
 from edgeattn.train.module import Training, steps_in
+
+# Of one batch of the evaluation split: of small frames many, of large ones few.
+_WATCH_PIXELS = 256 * 32 * 32
 
 
 def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progress) -> None:
@@ -40,11 +46,15 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
     _check_sizes(recipe, splits)
     with _quiet():
         pl.seed_everything(recipe.seed, verbose=False)
-        preprocess = Preprocess(recipe.input.height, recipe.input.width, recipe.input.fit)
+        preprocess = Preprocess(**recipe.input.model_dump())
         workers = host.cores()
-        frames, targets = prepare(splits.train, preprocess, work / "train", workers, progress)
-        watch_frames, watch_targets = prepare(splits.evaluation, preprocess, work / "watch", workers, progress)
-        mean, std = _pixel_statistics(frames, recipe.seed)
+        task = tasks.find(recipe.task)
+        frames, targets = _training_items(splits, preprocess, task, work / "train", workers, progress)
+        watched = Watch(splits.evaluation, preprocess, task.target)
+        whole = replace(preprocess, fit="crop") if preprocess.fit == "tile" else preprocess
+        fitting = Fitting(whole, task.inputs, task.target)
+        watch_frames, watch_targets = prepare(watched, fitting, work / "watch", workers, progress)
+        mean, std = _normalisation(recipe.model.name, frames, recipe.seed)
         model = camera.CameraModel(
             camera.Description(recipe.model.name, recipe.model.settings, splits.labels, preprocess, mean, std)
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -52,12 +62,15 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
         training = Training(
             model,
             settings,
-            tasks.find(recipe.task),
+            task,
             recipe.seed,
             steps_in(settings.epochs, len(targets), settings.batch_size),
+            metric_of(task, recipe.metric).name,
+            splits.degradation,
         )
         loader = _loader(frames, targets, settings.batch_size, recipe.seed)
-        watch = _loader(watch_frames, watch_targets, 256, seed=None)
+        together = max(1, _WATCH_PIXELS // (preprocess.height * preprocess.width))
+        watch = _loader(watch_frames, watch_targets, together, seed=None)
         trainer = _trainer(recipe, work, progress)
         checkpoint = work / _Checkpoint.NAME
         resume = str(checkpoint) if checkpoint.is_file() else None
@@ -80,8 +93,29 @@ def _check_sizes(recipe: Recipe, splits: Splits) -> None:
         )
 
 
+def _training_items(
+    splits: Splits, preprocess: Preprocess, task: Task, folder: Path, workers: int, progress: Progress
+) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    scale = splits.degradation.scale if splits.degradation is not None else None
+    if preprocess.fit != "tile":
+        fitting = training_fitting(preprocess, task.inputs, task.target, [], scale)
+        return prepare(splits.train, fitting, folder, workers, progress)
+    shapes = shapes_of(splits.train, workers, of_target=scale is not None)
+    fitting = training_fitting(preprocess, task.inputs, task.target, shapes, scale)
+    return prepare(splits.train, fitting, folder, workers, progress, count=fitting.count(shapes))
+
+
+def _normalisation(
+    model: str, frames: NDArray[np.uint8], seed: int
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of the training pixels; 0 and 255 for a network that wants 0..1."""
+    if getattr(models.find(model), "NORMALISED", True):
+        return _pixel_statistics(frames, seed)
+    return (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
+
+
 def _pixel_statistics(
-    frames: np.ndarray[Any, np.dtype[np.uint8]], seed: int
+    frames: NDArray[np.uint8], seed: int
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """BGR mean and standard deviation, 0..255, over at most 2,000 training frames."""
     chosen = np.random.default_rng(seed).permutation(len(frames))[:2000]
@@ -91,7 +125,7 @@ def _pixel_statistics(
         pixels = frames[index].reshape(-1, 3).astype(np.int64)
         total += pixels.sum(axis=0)
         squares += (pixels**2).sum(axis=0)
-    count = len(chosen) * frames[0].size // 3
+    count = len(chosen) * (frames[0].size // 3)
     mean = total / count
     std = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0.0)), 1.0)
     b, g, r = (round(float(v), 3) for v in mean)
@@ -126,8 +160,8 @@ class _EpochShuffle(torch.utils.data.Sampler[int]):
 
 
 def _loader(
-    frames: np.ndarray[Any, np.dtype[np.uint8]],
-    targets: np.ndarray[Any, np.dtype[np.int64]],
+    frames: NDArray[np.uint8],
+    targets: NDArray[Any],
     batch_size: int,
     seed: int | None,
 ) -> DataLoader[Any]:

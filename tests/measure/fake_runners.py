@@ -50,10 +50,20 @@ def ballast(path, *, threads):
     return runner
 
 
+class Pairs(Sleeper):
+    """`b` is `a` plus 7, in every call."""
+
+    def infer(self, inputs):
+        b, a = inputs["b"], inputs.get("a")
+        assert a.shape == b.shape == (1, 2, 2, 3)
+        assert (b == a + 7).all()
+        time.sleep(self._seconds)
+        return {"y": np.zeros(1, np.float32)}
+
+
 def two_inputs(path, *, threads):
-    runner = fast(path, threads=threads)
-    runner.specs = Specs(runner.specs.inputs * 2, ())
-    return runner
+    _note(path)
+    return Pairs(0.001)
 
 
 def refuses(path, *, threads):

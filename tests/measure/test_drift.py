@@ -6,6 +6,8 @@ import pytest
 
 from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.errors import DataError, ModelError, StageFailed
+from edgeattn.framing import frame_up
+from edgeattn.imaging import Preprocess, View
 from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 from edgeattn.tasks import find
 from edgeattn.tasks.base import MetricSpec
@@ -17,23 +19,36 @@ class Mean:
     """A task whose score is the mean of its output, so that metrics can be worked out by hand."""
 
     name = "mean"
-    metric = MetricSpec(name="mean", unit="dB", higher_is_better=True, binary=False)
+    metrics = (
+        MetricSpec(name="mean", unit="dB", higher_is_better=True, binary=False),
+        MetricSpec(name="high", unit="%", higher_is_better=True, binary=False),
+    )
 
-    def score(self, outputs, target):
-        return np.array([outputs["y"].mean() - target])
+    def score(self, outputs, target, views):
+        return np.array([outputs["y"].mean() - target, float(outputs["y"].mean() > 0.25)])
 
-    def summarize(self, scores):
-        return float(scores.mean())
+    def summarize(self, scores, metric):
+        return {"mean": float(scores[:, 0].mean()), "high": 100.0 * float(scores[:, 1].mean())}[metric]
+
+    def comparable(self, outputs, reference):
+        return outputs, reference
 
     def agreement(self, outputs, reference):
         return 1.0 - abs(float(outputs["y"].mean() - reference["y"].mean()))
 
 
 class ErrorRate(type(CLASSIFY)):
-    metric = MetricSpec(name="error", unit="%", higher_is_better=False, binary=True)
+    metrics = (MetricSpec(name="error", unit="%", higher_is_better=False, binary=True),)
 
-    def summarize(self, scores):
-        return 100.0 * (1.0 - float(scores.mean()))
+    def summarize(self, scores, metric):
+        return 100.0 * (1.0 - float(scores[:, 0].mean()))
+
+
+class Unordered(Mean):
+    """Entries have no fixed order: they are compared sorted."""
+
+    def comparable(self, outputs, reference):
+        return tuple({name: np.sort(value) for name, value in values.items()} for values in (outputs, reference))
 
 
 class Doubler:
@@ -55,25 +70,63 @@ def logits(*classes):
     return [{"logits": np.eye(2, dtype=np.float32)[[c]]} for c in classes]
 
 
-def frames(*values):
-    return [np.full((2, 2, 3), v, np.uint8) for v in values]
+def framings(*values):
+    return [frame_up(Preprocess(2, 2), [np.full((2, 2, 3), v, np.uint8)], ["x"]) for v in values]
+
+
+def measured(task, outputs, targets, **options):
+    """The task's first metric, of frames that are not looked at."""
+    views = [(View(np.zeros((2, 2, 3), np.uint8), np.eye(3)),)] * len(outputs)
+    return measure_metric(task, task.metrics[0], outputs, targets, views, **options)
 
 
 def test_outputs_come_one_frame_at_a_time():
-    outputs = run_outputs(Doubler(), iter(frames(1, 3)), "x")
+    given = framings(1, 3)
+    outputs, views = run_outputs(Doubler(), iter(given))
     assert [o["y"].shape for o in outputs] == [(1, 2, 2, 3)] * 2
     assert [float(o["y"].max()) for o in outputs] == [2, 6]
+    assert views == [framing.views for framing in given]
+
+
+def test_tiles_come_back_as_one_output():
+    """A frame of 4 x 6 in tiles of 4 x 4 needs two calls; twice the red channel of each, joined."""
+
+    class Tiles:
+        calls = 0
+
+        def infer(self, inputs):
+            self.calls += 1
+            assert inputs["x"].shape == (1, 4, 4, 3)
+            return {"y": 2.0 * inputs["x"].transpose(0, 3, 1, 2).astype(np.float32)}
+
+    frame = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    runner = Tiles()
+    (outputs,), ((view,),) = run_outputs(runner, [frame_up(Preprocess(4, 4, "tile", 2), [frame], ["x"])])
+    assert runner.calls == 2
+    np.testing.assert_allclose(outputs["y"], 2.0 * frame.transpose(2, 0, 1)[None], rtol=1e-6)
+    assert view.frame is frame
+
+
+def test_two_inputs_go_in_one_call():
+    class Difference:
+        def infer(self, inputs):
+            return {"y": inputs["b"].astype(np.float32) - inputs["a"]}
+
+    pair = [np.full((4, 4, 3), 3, np.uint8), np.full((8, 4, 3), 5, np.uint8)]
+    (outputs,), (views,) = run_outputs(Difference(), [frame_up(Preprocess(2, 2), pair, ["a", "b"])])
+    assert (outputs["y"] == 2.0).all() and outputs["y"].shape == (1, 2, 2, 3)
+    assert [view.frame.shape for view in views] == [(4, 4, 3), (8, 4, 3)]
 
 
 @pytest.mark.parametrize("value", [7, 9])
 def test_non_finite_outputs_are_named(value):
     with pytest.raises(StageFailed, match="Output 'y' holds NaN or infinite values for sample 2"):
-        run_outputs(Doubler(), frames(1, 2, value), "x")
+        run_outputs(Doubler(), framings(1, 2, value))
 
 
 def test_binary_metric_has_wilsons_interval_in_its_unit():
-    metric, scores = measure_metric(CLASSIFY, logits(*[1] * 8, 0, 0), [1] * 10)
-    assert scores.shape == (10, 1)
+    metric, scores = measured(CLASSIFY, logits(*[1] * 8, 0, 0), [1] * 10)
+    assert scores.tolist() == [[1, 1]] * 8 + [[0, 1]] * 2
     assert metric.value == pytest.approx(80.0)
     assert metric.ci95 == pytest.approx((49.016, 94.332), abs=0.001)
     assert metric.to_dict() == {
@@ -83,16 +136,18 @@ def test_binary_metric_has_wilsons_interval_in_its_unit():
         "ci95": list(metric.ci95),
         "n": 10,
         "higher_is_better": True,
+        "others": {},
     }
 
 
 def test_error_rates_turn_the_interval_round():
-    metric, scores = measure_metric(ErrorRate(), logits(*[1] * 8, 0, 0), [1] * 10)
+    metric, scores = measured(ErrorRate(), logits(*[1] * 8, 0, 0), [1] * 10)
     assert metric.value == pytest.approx(20.0)
     assert metric.ci95 == pytest.approx((5.668, 50.984), abs=0.001)
-    _, worse_scores = measure_metric(ErrorRate(), logits(*[1] * 2, *[0] * 8), [1] * 10)
+    _, worse_scores = measured(ErrorRate(), logits(*[1] * 2, *[0] * 8), [1] * 10)
+    spec = ErrorRate.metrics[0]
     drift = measure_drift(
-        ErrorRate(), logits(*[1] * 8, 0, 0), logits(*[1] * 2, *[0] * 8), scores, worse_scores, "train/fp32"
+        ErrorRate(), spec, logits(*[1] * 8, 0, 0), logits(*[1] * 2, *[0] * 8), scores, worse_scores, "train/fp32"
     )
     assert drift.metric_delta == pytest.approx(60.0)
     assert 0 < drift.ci95[0] < 60 < drift.ci95[1]
@@ -100,22 +155,54 @@ def test_error_rates_turn_the_interval_round():
 
 def test_other_metrics_are_bootstrapped():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 1)]
-    metric, scores = measure_metric(Mean(), outputs, [0, 0], seed=0)
-    assert scores.tolist() == [[0.0], [1.0]]
+    metric, scores = measured(Mean(), outputs, [0, 0], seed=0)
+    assert scores.tolist() == [[0.0, 0.0], [1.0, 1.0]]
     assert (metric.value, metric.ci95, metric.unit) == (0.5, (0.0, 1.0), "dB")
+
+
+def test_the_tasks_other_metrics_come_along():
+    """0, 1, 1, 2: mean 1, three of four above a quarter. Which of the two is asked for changes places with it."""
+    outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 1, 1, 2)]
+    views = [()] * 4
+    mean, scores = measure_metric(Mean(), Mean.metrics[0], outputs, [0] * 4, views)
+    high, same = measure_metric(Mean(), Mean.metrics[1], outputs, [0] * 4, views)
+    assert (mean.name, mean.value, dict(mean.others)) == ("mean", 1.0, {"high": 75.0})
+    assert (high.name, high.unit, high.value, dict(high.others)) == ("high", "%", 75.0, {"mean": 1.0})
+    assert (scores == same).all()
+    assert high.ci95[0] < 75 < high.ci95[1] <= 100
+    assert mean.to_dict()["others"] == {"high": 75.0}
+
+
+def test_an_undefined_other_metric_is_null_in_json():
+    class Undefined(Mean):
+        def summarize(self, scores, metric):
+            return math.nan if metric == "high" else super().summarize(scores, metric)
+
+    metric, _ = measured(Undefined(), [{"y": np.ones((1, 2))}] * 2, [0, 0])
+    assert json.loads(json.dumps(metric.to_dict(), allow_nan=False))["others"] == {"high": None}
+
+
+def test_the_score_sees_how_the_frame_was_seen():
+    class Where(Mean):
+        def score(self, outputs, target, views):
+            return np.array([views[0].matrix[0, 0], float(views[0].frame.shape[1])])
+
+    (framing,) = (frame_up(Preprocess(2, 2), [np.zeros((4, 8, 3), np.uint8)], ["x"]),)
+    _, scores = measure_metric(Where(), Where.metrics[0], [{"y": np.ones((1, 2))}], [0], [framing.views])
+    assert scores.tolist() == [[0.5, 8.0]]
 
 
 def test_nothing_to_evaluate():
     with pytest.raises(DataError, match="no sample"):
-        measure_metric(CLASSIFY, [], [])
+        measured(CLASSIFY, [], [])
     with pytest.raises(ValueError, match="zip"):
-        measure_metric(CLASSIFY, logits(1, 0), [1])
+        measured(CLASSIFY, logits(1, 0), [1])
 
 
 def drift_of(task, reference, outputs, targets):
-    _, reference_scores = measure_metric(task, reference, targets)
-    _, scores = measure_metric(task, outputs, targets)
-    return measure_drift(task, reference, outputs, reference_scores, scores, "train/fp32")
+    _, reference_scores = measured(task, reference, targets)
+    _, scores = measured(task, outputs, targets)
+    return measure_drift(task, task.metrics[0], reference, outputs, reference_scores, scores, "train/fp32")
 
 
 def test_binary_drift_by_hand():
@@ -164,6 +251,24 @@ def test_paired_bootstrap_for_other_metrics():
     assert drift.sqnr_db == pytest.approx(10 * math.log10(30))
 
 
+def test_drift_counts_in_the_metric_that_is_asked_for():
+    """1, 1, 1, 0 against 1, 1, 0, 0: half of the samples above a quarter instead of three of four."""
+    reference = [{"y": np.full((1, 2), v, np.float32)} for v in (1, 1, 1, 0)]
+    outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (1, 1, 0, 0)]
+    views = [()] * 4
+    spec = Mean.metrics[1]
+    scores = [measure_metric(Mean(), spec, values, [0] * 4, views)[1] for values in (reference, outputs)]
+    drift = measure_drift(Mean(), spec, reference, outputs, *scores, "train/fp32")
+    assert drift.metric_delta == -25.0
+    assert drift.ci95[0] < -25 < drift.ci95[1] <= 0
+
+
+def test_entries_without_an_order_are_matched_before_tensors_are_compared():
+    reference, outputs = [{"y": np.array([[1.0, 2.0, 3.0]])}], [{"y": np.array([[3.0, 1.0, 2.0]])}]
+    assert drift_of(Unordered(), reference, outputs, [0]).sqnr_db == math.inf
+    assert drift_of(Mean(), reference, outputs, [0]).sqnr_db == pytest.approx(10 * math.log10(14 / 6))
+
+
 def test_the_worst_output_speaks_for_all():
     def pair(good, bad):
         return [{"y": np.full((1, 2), 10.0), "a": np.full((1, 1), good), "b": np.full((1, 3), bad)}]
@@ -188,4 +293,6 @@ def test_models_of_other_outputs_cannot_be_compared(output, message):
 
 def test_other_samples_cannot_be_compared():
     with pytest.raises(ValueError, match="same samples"):
-        measure_drift(CLASSIFY, logits(1), logits(1, 0), np.ones((1, 1)), np.ones((2, 1)), "train/fp32")
+        measure_drift(
+            CLASSIFY, CLASSIFY.metrics[0], logits(1), logits(1, 0), np.ones((1, 2)), np.ones((2, 2)), "train/fp32"
+        )

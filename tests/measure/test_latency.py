@@ -17,7 +17,7 @@ from edgeattn.measure.latency import (
 )
 
 MS = 1_000_000
-FRAMES = [np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8)]
+CALLS = [{"frame": np.zeros((1, 2, 2, 3), np.uint8)}, {"frame": np.ones((1, 2, 2, 3), np.uint8)}]
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def measure(monkeypatch, tmp_path):
     """Measures the named fake entries; `measure.reaped()` says whether every process they started is gone."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
-    def run(*entries, frames=None, **settings):
-        candidates = [Candidate(e, f"fake_runners:{e}", tmp_path, threads=2, frames=frames) for e in entries]
+    def run(*entries, own=None, shared=CALLS, **settings):
+        candidates = [Candidate(e, f"fake_runners:{e}", tmp_path, threads=2, calls=own) for e in entries]
         settings = {"reference": entries[0], "parents": {}, "seconds": 0.01, **settings}
-        return measure_latency(candidates, FRAMES, **settings)
+        return measure_latency(candidates, shared, **settings)
 
     def reaped():
         pids = [int(file.name) for file in tmp_path.iterdir()]
@@ -169,8 +169,16 @@ def test_interleaved_processes(measure):
 
 
 def test_the_protocol_counts_the_frames_that_were_really_used(measure):
-    own = tuple(np.zeros((2, 2, 3), np.uint8) for _ in range(5))
-    assert "batch 1; 5 evaluation frame(s)" in measure("fast", frames=own)["fast"].protocol
+    own = tuple({"frame": np.zeros((1, 2, 2, 3), np.uint8)} for _ in range(5))
+    assert "batch 1; 5 evaluation frame(s)" in measure("fast", own=own)["fast"].protocol
+
+
+def test_two_inputs_reach_the_worker_together(measure):
+    pairs = [{"a": np.full((1, 2, 2, 3), i, np.uint8), "b": np.full((1, 2, 2, 3), i + 7, np.uint8)} for i in range(3)]
+    result = measure("two_inputs", shared=pairs)["two_inputs"]
+    assert result.n >= 200
+    assert "3 evaluation frame(s)" in result.protocol
+    assert measure.reaped()
 
 
 @pytest.mark.serial
@@ -186,7 +194,7 @@ def test_memory_is_that_of_each_process_alone(measure):
         ("breaks", ModelError, 2, "RuntimeError: layer 7 exploded"),
         ("dies", MachineError, 3, "ended with code 7 while asked to load; the last it said: assertion failed"),
         ("killed", MachineError, 3, "was ended by SIGKILL"),
-        ("two_inputs", ModelError, 2, "one frame per call"),
+        ("two_inputs", ModelError, 2, "KeyError: 'b'"),
     ],
 )
 def test_a_worker_that_fails_becomes_an_error_here(measure, entry, error, exit_code, message):
@@ -229,7 +237,7 @@ def test_a_crash_on_the_way_out_costs_no_measurement(measure):
 def test_a_missing_library_is_one(tmp_path):
     candidate = Candidate("a", "no_such_module_here:load", tmp_path, 1)
     with pytest.raises(MissingLibrary, match="no_such_module_here"):
-        measure_latency([candidate], FRAMES, reference="a", parents={})
+        measure_latency([candidate], CALLS, reference="a", parents={})
 
 
 @pytest.mark.parametrize(
@@ -239,7 +247,7 @@ def test_a_missing_library_is_one(tmp_path):
 def test_names_must_be_known_and_unique(names, reference, parents, tmp_path):
     candidates = [Candidate(name, "json:load", tmp_path, 1) for name in names]
     with pytest.raises(ValueError, match="unique candidates"):
-        measure_latency(candidates, FRAMES, reference=reference, parents=parents)
+        measure_latency(candidates, CALLS, reference=reference, parents=parents)
 
 
 def test_no_frames(tmp_path):

@@ -25,9 +25,24 @@ class Recorder:
 
 def test_frames_are_cycled_at_batch_one():
     runner = Recorder()
-    call = timed_call(runner, np.arange(9, dtype=np.uint8).reshape(3, 1, 1, 3))
+    call = timed_call(runner, {"frame": np.arange(9, dtype=np.uint8).reshape(3, 1, 1, 3)})
     assert all(call() >= 0 for _ in range(4))
     assert runner.seen == [((1, 1, 1, 3), value) for value in (2, 5, 8, 2)]
+
+
+def test_two_inputs_are_cycled_together():
+    class Pairs(Recorder):
+        def infer(self, inputs):
+            self.seen.append({name: (value.shape, int(value.max())) for name, value in inputs.items()})
+            return {}
+
+    runner = Pairs()
+    frames = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1)
+    call = timed_call(runner, {"frame_a": frames, "frame_b": frames + np.uint8(10)})
+    for _ in range(3):
+        call()
+    shape = (1, 1, 1, 1)
+    assert runner.seen == [{"frame_a": (shape, i), "frame_b": (shape, 10 + i)} for i in (0, 1, 0)]
 
 
 class Clock:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeattn.metrics.tensors import Sums, cosine, max_abs, sqnr_db
+from edgeattn.metrics.tensors import Sums, cosine, max_abs, sqnr_db, sums_by_name
 
 A = np.array([3.0, 4.0], np.float32)
 
@@ -79,6 +79,17 @@ def test_sums_of_parts_are_those_of_the_whole():
     assert parts.sqnr_db == pytest.approx(sqnr_db(reference, value))
     assert parts.cosine == pytest.approx(cosine(reference, value))
     assert parts.max_abs == max_abs(reference, value)
+
+
+def test_sums_of_samples_are_kept_by_name():
+    """a: signal 1 + 4 + 4, noise 1 + 0 + 1; b: signal 100, noise 1. Values stand before references."""
+    first = ({"a": np.array([2.0, 2.0]), "b": np.array([9.0])}, {"a": np.array([1.0, 2.0]), "b": np.array([10.0])})
+    second = ({"a": np.array([1.0])}, {"a": np.array([2.0])})
+    found = sums_by_name(iter([first, second]))
+    assert list(found) == ["a", "b"]
+    assert found["a"].sqnr_db == pytest.approx(10 * math.log10(9 / 2))
+    assert found["b"].sqnr_db == pytest.approx(20.0)
+    assert sums_by_name([]) == {}
 
 
 def test_shapes_must_match():

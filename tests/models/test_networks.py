@@ -5,9 +5,15 @@ import torch
 
 from edgeattn import models
 from edgeattn.errors import RecipeError
+from edgeattn.models.se_resnet import Bottleneck
 from edgeattn.recipe import parse_settings
 
-SMALL = {"attention_cnn": {"stages": (8, 8), "heads": 2, "blocks": 1}}
+SMALL = {
+    "attention_cnn": {"stages": (8, 8), "heads": 2, "blocks": 1},
+    "compact_transformer": {"layers": 1, "channels": 8, "stochastic_depth": 0.0},
+    "region_attention": {"stages": (8,), "hidden": 8},
+}
+CLASSIFIERS = [name for name in models.names() if models.find(name).TASK == "classify"]
 
 
 def build(name, classes=3, **settings):
@@ -22,23 +28,20 @@ def test_shared_parts_are_not_models():
         models.find("attention")
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("batch", [1, 16])
-def test_every_network_trains(name, batch):
+def test_every_classifier_trains(name, batch):
     torch.manual_seed(0)
     network = build(name)
-    module = models.find(name)
     outputs = network(torch.randn(batch, 3, 16, 24))
-    values = outputs if isinstance(outputs, tuple) else (outputs,)
-    assert len(values) == len(module.OUTPUTS)
-    assert values[0].shape == (batch, 3)
+    assert outputs.shape == (batch, 3)
     network.loss(outputs, torch.arange(batch) % 3, 0.05).backward()
     without = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
     if batch > 1:  # with a single frame a small gate may be off altogether
         assert all(n.endswith("attention.key.bias") for n in without)  # softmax ignores what all keys share
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_loss_by_hand(name):
     network = build(name)
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]))
@@ -68,15 +71,60 @@ def test_parameters_of_se_resnet_20():
     assert sum(p.numel() for p in build("se_resnet", 10, depth=20, reduction=8).parameters()) == want
 
 
-@pytest.mark.parametrize(("depth", "convolutions"), [(20, 19), (32, 31), (44, 43), (56, 55), (18, 17)])
+@pytest.mark.parametrize(("depth", "convolutions"), [(20, 19), (32, 31), (44, 43), (56, 55), (18, 17), (50, 49)])
 def test_depth_counts_convolutions_and_the_classifier(depth, convolutions):
     network = build("se_resnet", depth=depth)
-    layers = [m for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size != (1, 1)]
-    assert len(layers) == convolutions
+    layers = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len([n for n in layers if "attention" not in n and "shortcut" not in n]) == convolutions
+
+
+def test_parameters_of_se_resnet_50():
+    """ResNet-50 with 1000 classes has 25,557,032; the gates of 3, 4, 6 and 3 blocks come on top."""
+    gates = 0
+    for blocks, wide, hidden in ((3, 256, 16), (4, 512, 32), (6, 1024, 64), (3, 2048, 128)):
+        gates += blocks * (conv(wide, hidden, 1, bias=True) + conv(hidden, wide, 1, bias=True))
+    assert gates == 2_530_992
+    network = build("se_resnet", 1000, depth=50, reduction=16)
+    assert sum(p.numel() for p in network.parameters()) == 25_557_032 + gates
+    assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
+
+
+def test_a_bottleneck_by_hand():
+    """All weights 1 and no gate: 2 channels of 3 become 1 of 6, in a 3 x 3 window 54 or less at the rim, 4 channels."""
+    layer = Bottleneck(2, 1, 2, 8).eval()
+    for name, module in layer.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.ones_(module.weight)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 0.0
+        if name == "attention.expand":
+            torch.nn.init.zeros_(module.weight)
+            torch.nn.init.zeros_(module.bias)  # sigmoid(0) is 1/2
+    out = layer(torch.full((1, 2, 4, 4), 3.0))
+    assert out.shape == (1, 4, 2, 2)
+    # The windows of stride 2 hold 4, 6, 6 and 9 pixels of 6; half of that, and the shortcut's 3 + 3.
+    assert out[0, 3].tolist() == [[24 / 2 + 6, 36 / 2 + 6], [36 / 2 + 6, 54 / 2 + 6]]
+
+
+def test_the_weights_of_depth_18_keep_their_names():
+    names = build("se_resnet", depth=18).state_dict()
+    block = [name[len("blocks.2.") :] for name in names if name.startswith("blocks.2.") and "num_batches" not in name]
+    assert [n for n in block if n.endswith("weight")] == [
+        "conv1.weight",
+        "norm1.weight",
+        "conv2.weight",
+        "norm2.weight",
+        "attention.reduce.weight",
+        "attention.expand.weight",
+        "shortcut.0.weight",
+        "shortcut.1.weight",
+    ]
+    assert {"stem.0.weight", "stem.1.running_var", "blocks.7.attention.expand.bias", "head.bias"} <= names.keys()
 
 
 @pytest.mark.parametrize(
-    ("settings", "side"), [({"depth": 20}, 8), ({"depth": 20, "stem_stride": 2}, 4), ({"depth": 18}, 1)]
+    ("settings", "side"),
+    [({"depth": 20}, 8), ({"depth": 20, "stem_stride": 2}, 4), ({"depth": 18}, 1), ({"depth": 50}, 1)],
 )
 def test_how_far_se_resnet_shrinks(settings, side):
     network = build("se_resnet", **settings).eval()
@@ -100,7 +148,7 @@ def test_positions_reach_attention_cnn():
         ("attention_cnn", {"stages": []}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
         ("attention_cnn", {"heads": 0}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
         ("attention_cnn", {"blocks": -1}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
-        ("se_resnet", {"depth": 19}, "input should be 18, 20, 32, 44 or 56, got 19."),
+        ("se_resnet", {"depth": 19}, "input should be 18, 20, 32, 44, 50 or 56, got 19."),
         ("se_resnet", {"reduction": 0}, "reduction must be at least 1, got 0."),
         (
             "se_resnet",

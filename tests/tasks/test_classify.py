@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from edgeattn import tasks
-from edgeattn.errors import InputError, ModelError
-from edgeattn.tasks.base import Geometry
+from edgeattn.errors import InputError, ModelError, RecipeError
+from edgeattn.imaging import View
+from edgeattn.tasks.base import metric_of
 from edgeattn.tasks.classify import TASK, Classification
 
 LABELS = ("cat", "dog", "owl")
-GEOMETRY = Geometry(4, 4, np.eye(3))
+VIEWS = (View(np.zeros((4, 4, 3), np.uint8), np.eye(3)),)
 
 
 def _logits(*values: float) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def _logits(*values: float) -> dict[str, Any]:
 
 
 def _decode(*values: float) -> Classification:
-    return TASK.decode(_logits(*values), GEOMETRY, LABELS, 1.23456)
+    return TASK.decode(_logits(*values), VIEWS, LABELS, 1.23456)
 
 
 def test_found_by_name() -> None:
@@ -61,19 +62,50 @@ def test_to_dict_is_json() -> None:
 )
 def test_another_networks_outputs(outputs: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"must give 'logits' of shape \(1, 3\), one per label; got \{"):
-        TASK.decode(outputs, GEOMETRY, LABELS, 0.0)
+        TASK.decode(outputs, VIEWS, LABELS, 0.0)
 
 
 @pytest.mark.parametrize(("target", "score"), [(1, 1.0), (0, 0.0), (np.int64(1), 1.0)])
 def test_score(target: Any, score: float) -> None:
-    assert TASK.score(_logits(0, 3, 2), target).tolist() == [score]
+    """Right or wrong, and of which class."""
+    assert TASK.score(_logits(0, 3, 2), target, VIEWS).tolist() == [score, float(target)]
 
 
 def test_summary_and_agreement() -> None:
     """Three right of four."""
-    assert TASK.summarize(np.array([[1.0], [0.0], [1.0], [1.0]])) == 75.0
+    assert TASK.summarize(np.array([[1.0, 2.0], [0.0, 2.0], [1.0, 0.0], [1.0, 9.0]]), "top1") == 75.0
     assert TASK.agreement(_logits(0, 3, 2), _logits(1, 9, 1)) == 1.0
     assert TASK.agreement(_logits(0, 3, 2), _logits(1, 0, 9)) == 0.0
+
+
+def test_outputs_are_compared_as_they_are() -> None:
+    ours, theirs = _logits(0, 3, 2), _logits(1, 9, 1)
+    compared = TASK.comparable(ours, theirs)
+    assert compared[0] is ours and compared[1] is theirs
+
+
+def test_the_metric_of_each_label() -> None:
+    """Class 0: one right of two; class 2: right; class 1 has no sample."""
+    scores = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 2.0]])
+    assert TASK.per_label(scores, 3) == [50.0, None, 100.0]
+
+
+def test_the_metrics_are_found_by_name() -> None:
+    assert metric_of(TASK, None) is metric_of(TASK, "top1") is TASK.metrics[0]
+    assert (TASK.target, TASK.inputs, TASK.tiles) == ("label", ("frame",), False)
+    with pytest.raises(RecipeError) as caught:
+        metric_of(TASK, "top5")
+    assert str(caught.value) == "The task classify has no metric 'top5'; known: top1."
+
+
+def test_a_map_of_attention_comes_along() -> None:
+    where = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3) / 5
+    result = TASK.decode({**_logits(0, 1, 2), "attention": where}, VIEWS, LABELS, 0.0)
+    assert result.attention is not None
+    assert result.attention.shape == (2, 3) and result.attention.dtype == np.float32
+    assert (result.attention == where[0, 0]).all()
+    assert _decode(0, 1, 2).attention is None
+    assert "attention" not in result.to_dict()
 
 
 def test_describe() -> None:
@@ -94,7 +126,7 @@ def test_draw_leaves_the_frame_alone(size: tuple[int, int], factor: int) -> None
 
 
 def test_draw_shows_fewer_classes_than_three() -> None:
-    result = TASK.decode(_logits(1, 2), GEOMETRY, LABELS[:2], 0.0)
+    result = TASK.decode(_logits(1, 2), VIEWS, LABELS[:2], 0.0)
     assert result.draw(np.zeros((320, 320, 3), np.uint8)).shape == (320 + 2 * 24 + 8, 320, 3)
 
 
