@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 
 from edgeattn.artifact import Precision, sha256_bytes, write_atomic
-from edgeattn.errors import DataError, ModelError
+from edgeattn.errors import ModelError
 from edgeattn.imaging import Frame
 from edgeattn.progress import Progress
-from edgeattn.quantize import fp16, int8, policy
+from edgeattn.quantize import calibration, fp16, int8, policy
 from edgeattn.recipe import QuantizeSection
 
 
@@ -51,12 +51,8 @@ def _int8(
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     # The order of the files must not matter: it decides which samples judge, and float sums depend on it.
     ordered = sorted(frames, key=lambda frame: sha256_bytes(frame.tobytes()))
-    held_back = min(settings.search_samples, len(ordered) // 3)
-    if held_back < 1:
-        raise DataError(
-            f"INT8 needs at least 3 calibration images (300 are usual), got {len(ordered)}; raise data.calibration."
-        )
-    judge, calibrate = ordered[:held_back], ordered[held_back:]
+    judges = calibration.held_back(len(ordered), settings.search_samples)
+    judge, calibrate = ordered[:judges], ordered[judges:]
     tried = int8.candidates(settings.candidates, model.graph)
     graph, trials = int8.search(model, calibrate, judge, tried, progress, spare_bit=spare_bit)
     chosen = max(trials, key=lambda trial: trial.sqnr_db).setting
