@@ -19,6 +19,7 @@ from edgeattn.backends import openvino, pytorch
 from edgeattn.backends.base import Runner
 from edgeattn.backends.openvino import OpenvinoRunner
 from edgeattn.cli.options import data_root
+from edgeattn.errors import MachineError
 from edgeattn.measure.candidate import Candidate
 from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 from edgeattn.measure.latency import measure_latency
@@ -61,7 +62,7 @@ def compare(recipe: str, store: Path, seconds: float) -> dict[str, object]:
         metric, scores = measure_metric(task, outputs, targets)
         drift = measure_drift(task, reference, outputs, base_scores, scores, "pytorch")
         figures[name] = {"metric": metric.to_dict(), "drift": drift.to_dict()}
-    results = measure_latency(
+    measured = measure_latency(
         [
             Candidate("default", f"{Path(__file__).stem}:plain", exported.path, context.threads),
             Candidate("int8", "edgeattn.backends.openvino:load", engine.path, context.threads),
@@ -71,6 +72,9 @@ def compare(recipe: str, store: Path, seconds: float) -> dict[str, object]:
         parents={},
         seconds=seconds,
     )
+    if measured.failed:
+        raise MachineError(" ".join(measured.failed.values()))
+    results = measured.latencies
     low, high = results["int8"].ratio_ci95
     figures["latency"] = {
         "default_p50_ms": results["default"].p50_ms,

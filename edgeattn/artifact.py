@@ -3,7 +3,7 @@
 An artifact is an immutable folder named by the hash of everything it was made from. The store's layout:
 
     STORE/artifacts/<stage>/<key>/            finished; manifest.json lists every file with its SHA-256
-    STORE/work/<key>/                         unfinished: survives kill -9 so that a stage can resume
+    STORE/work/<key>/                         unfinished: survives kill -9 so that a stage can resume, for 14 days
     STORE/locks/<key>.lock                    held while a process builds <key>
 """
 
@@ -28,6 +28,7 @@ MANIFEST = "manifest.json"
 WEIGHT_FILES = ("model.json", "training.json", "weights.safetensors")
 ELAPSED = "elapsed_s"  # in a work folder: written by stages that resume
 _FORCED = "forced"
+_ABANDONED_S = 14 * 24 * 3600.0
 
 
 class Stage(str, Enum):
@@ -140,7 +141,8 @@ class Store:
 
         `make` writes the artifact's files into `out` and may keep whatever it needs to resume in `work`;
         `work` is handed to it again after an interruption, while `out` always starts empty. With `force` an
-        existing artifact is replaced. Raises StorageError when the disk refuses, and whatever `make` raises.
+        existing artifact is replaced. What interrupted builds of other keys left is removed once it has not been
+        touched for 14 days. Raises StorageError when the disk refuses, and whatever `make` raises.
         """
         from filelock import FileLock, Timeout
 
@@ -163,6 +165,7 @@ class Store:
                 # The other process may have finished it while we waited.
                 if not force and (found := self.find(stage, key)):
                     return found
+                self._remove_abandoned(beside=key)
                 # --force makes anew, unless what is there was left by an interrupted --force.
                 if force and not (work / _FORCED).exists():
                     shutil.rmtree(work, ignore_errors=True)
@@ -172,6 +175,21 @@ class Store:
                 return self._make(stage, variant, key, described, make)
             finally:
                 lock.release()
+
+    def _remove_abandoned(self, *, beside: str) -> None:
+        """Changed settings and code give other keys, so most of what is left unfinished is never asked for again."""
+        from filelock import FileLock
+
+        for work in (self.root / "work").glob("*"):
+            if work.name == beside or not _is_abandoned(work):
+                continue
+            try:
+                with FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0):
+                    # It may have been resumed, and interrupted again, before the lock was ours.
+                    if _is_abandoned(work):
+                        shutil.rmtree(work, ignore_errors=True)
+            except OSError:
+                continue  # being built by another process (filelock.Timeout), or another user's
 
     def _make(
         self, stage: Stage, variant: str, key: str, described: dict[str, Any], make: Callable[[Path, Path], None]
@@ -210,6 +228,15 @@ def elapsed_s(work: Path) -> float:
         return float((work / ELAPSED).read_text())
     except (OSError, ValueError):
         return 0.0
+
+
+def _is_abandoned(work: Path) -> bool:
+    """True when nothing in the folder was touched for 14 days; False also when that cannot be told."""
+    try:
+        last = max(path.lstat().st_mtime for path in (work, *work.rglob("*")))
+    except OSError:
+        return False
+    return time.time() - last > _ABANDONED_S
 
 
 def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -155,6 +155,32 @@ def test_what_the_device_runs_is_python_3_10(module):
     assert not names & NEW_IN_3_11
 
 
+def broad_handlers(tree: ast.AST) -> list[ast.ExceptHandler]:
+    """Those that catch every exception and do not raise it again as it is."""
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}))
+        and not any(isinstance(last, ast.Raise) and last.exc is None for last in node.body[-1:])
+    ]
+
+
+@pytest.mark.parametrize("module", list(SOURCES))
+def test_whoever_catches_everything_says_why(module):
+    lines = (PACKAGE / f"{module.replace('.', '/')}.py").read_text().splitlines()
+    assert all("  # " in lines[handler.lineno - 1] for handler in broad_handlers(SOURCES[module]))
+
+
+def test_what_counts_as_catching_everything():
+    def found(clause: str, body: str = "pass") -> int:
+        return len(broad_handlers(ast.parse(f"try:\n    f()\n{clause}:\n    {body}\n")))
+
+    assert found("except") == found("except Exception as error") == found("except BaseException") == 1
+    assert found("except Exception as error", "raise ValueError from error") == 1
+    assert found("except BaseException", "raise") == found("except (OSError, ValueError)") == 0
+
+
 @pytest.mark.parametrize("name", ["tasks", "models", "data", "backends"])
 def test_a_newcomer_is_found_by_its_file_name(name, tmp_path, monkeypatch):
     place = importlib.import_module(f"edgeattn.{name}")

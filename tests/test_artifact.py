@@ -260,6 +260,75 @@ def test_killed_between_taking_the_old_away_and_putting_the_new_in_place(tmp_pat
     assert not list((tmp_path / "work").iterdir())
 
 
+DAY_S = 24 * 3600
+
+
+def age(folder, days):
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (time.time() - days * DAY_S,) * 2)
+
+
+def left(store, name, days):
+    """What an interrupted build of that name left so many days ago; its folder."""
+
+    def breaks(work, out):
+        (work / "logs").mkdir()
+        (work / "logs/checkpoint").write_text(name)
+        raise Stop
+
+    with pytest.raises(Stop):
+        store.build(Stage.TRAIN, name, INPUTS, breaks)
+    work = store.root / "work" / artifact.artifact_key(Stage.TRAIN, name, INPUTS)
+    age(work, days)
+    return work
+
+
+def test_abandoned_work_is_removed_when_something_new_is_made(tmp_path):
+    store = Store(tmp_path)
+    young, old, touched = left(store, "young", 13), left(store, "old", 15), left(store, "touched", 15)
+    os.utime(touched / "logs/checkpoint")
+    store.build(Stage.EXPORT, "fp32", INPUTS, writing())
+    assert [work.exists() for work in (young, old, touched)] == [True, False, True]
+    assert (young / "logs/checkpoint").read_text() == "young"
+    age(young, 15)
+    assert store.build(Stage.EXPORT, "fp32", INPUTS, must_not_run).cached
+    assert young.exists()  # nothing new was made
+
+
+def test_who_comes_back_after_all_resumes(tmp_path):
+    store = Store(tmp_path)
+    work = left(store, "fp32", 100)
+
+    def resumes(given, out):
+        assert (given / "logs/checkpoint").read_text() == "fp32"
+        (out / "whole").write_text("x")
+
+    assert not store.build(Stage.TRAIN, "fp32", INPUTS, resumes).cached
+    assert not work.exists()
+
+
+def test_work_that_another_process_is_at_is_never_removed(tmp_path):
+    other = start(tmp_path)
+    wait_for(tmp_path / "started", other)
+    (work,) = (tmp_path / "work").iterdir()
+    wait_for(work / "out/half", other)
+    age(work, 100)
+    Store(tmp_path).build(Stage.EXPORT, "fp16", INPUTS, writing())
+    assert (work / "checkpoint").read_text() == "kept"
+    (tmp_path / "go").touch()
+    assert other.communicate(timeout=60) == ("made\n", "")
+
+
+def test_abandoned_work_of_another_user_stands_in_nobodys_way(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    work = left(store, "old", 15)
+    lock = tmp_path / "locks" / f"{work.name}.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()  # cannot be opened for writing, by root neither
+    assert not store.build(Stage.EXPORT, "fp32", INPUTS, writing()).cached
+    assert work.exists()
+
+
 @pytest.mark.parametrize("blocked", ["root is a file", "no permission", "file system is read-only"])
 def test_a_folder_that_cannot_be_written(blocked, tmp_path, monkeypatch):
     root = tmp_path / "store"

@@ -41,7 +41,7 @@ def load(folder: Path, *, threads: int) -> Runner:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
+    except Exception as error:  # its exceptions have only this class in common
         raise ModelError(f"ONNX Runtime cannot load {path}: {last_line(error)}.") from error
     return _OnnxRuntimeRunner(session)
 
@@ -65,7 +65,7 @@ class _OnnxRuntimeRunner:
         check_inputs(self._specs, inputs)
         try:
             return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
-        except Exception as error:
+        except Exception as error:  # its exceptions have only this class in common
             raise ModelError(f"ONNX Runtime failed while running the model: {last_line(error)}.") from error
 
     def close(self) -> None:

@@ -218,12 +218,12 @@ def exported(compiled: Any) -> bytes:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn whatever OpenVINO raises (RuntimeError, mostly) into a ModelError of one sentence."""
+    """Turn whatever OpenVINO raises into a ModelError of one sentence."""
     try:
         yield
     except EdgeattnError:
         raise
-    except Exception as error:
+    except Exception as error:  # the ONNX frontend's exceptions have only this class in common
         raise ModelError(f"OpenVINO cannot {what}: {last_line(error)}.") from error
 
 
@@ -255,7 +255,7 @@ def _imported(folder: Path, engine: dict[str, Any], config: dict[str, Any]) -> A
         return f"{BLOB} is truncated or was altered"
     try:
         return core().import_model(blob, "CPU", config)
-    except Exception as error:
+    except RuntimeError as error:
         return f"OpenVINO refuses {BLOB} ({last_line(error)})"
 
 

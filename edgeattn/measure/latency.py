@@ -10,7 +10,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 from edgeattn.backends.base import Tensors
 from edgeattn.errors import DataError, storage_errors
 from edgeattn.measure.candidate import Candidate
-from edgeattn.measure.process import Worker
+from edgeattn.measure.process import Workers
 from edgeattn.stats import Interval, percentile, ratio_of_rounds
 
 MIN_ROUNDS, MAX_ROUNDS = 20, 50
@@ -83,6 +82,14 @@ class Latency:
         values = asdict(self)
         del values["memory"]
         return values
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`failed` gives the reason of each candidate that could not be loaded or run; `latencies` holds the others."""
+
+    latencies: dict[str, Latency]
+    failed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -171,12 +178,13 @@ def measure_latency(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     timeout_s: float = 600.0,
-) -> dict[str, Latency]:
+) -> Measured:
     """Measure all candidates against `reference`, and each against its parent where `parents` names one.
 
     `calls` are a handful of real engine inputs, batch 1, of one size each. `timeout_s` limits any one answer of a
-    worker, loading included. Raises what loading or running a candidate raises, and MachineError when its process dies
-    or hangs; the message names the candidate. All processes have ended when this returns or raises.
+    worker, loading included. A candidate that cannot be loaded or run, or whose process dies or hangs, is left out; its
+    reason names it. Where that is the reference, its error is raised (MachineError for a process that died or hangs),
+    as are MissingLibrary and StorageError of any. All processes have ended when this returns or raises.
     """
     names = [candidate.name for candidate in candidates]
     if len(set(names)) != len(names) or not {reference, *parents, *parents.values()} <= set(names):
@@ -184,56 +192,63 @@ def measure_latency(
     if not calls:
         raise DataError("Latency needs at least one evaluation frame; the evaluation split is empty.")
     tell = progress or (lambda message: None)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeattn-")))
-        workers, warm = {}, {}
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeattn-") as folder,
+        Workers(essential=reference, timeout_s=timeout_s) as workers,
+    ):
+        warm = {}
         for index, candidate in enumerate(candidates):
             tell(f"latency: loading and warming up {candidate.name}")
-            path = folder / f"{index}.npz"
+            path = Path(folder) / f"{index}.npz"
             own = candidate.calls or calls
-            with storage_errors(folder):
+            with storage_errors(path):
                 np.savez(path, **{name: np.concatenate([call[name] for call in own]) for name in own[0]})  # type: ignore[arg-type]
-            worker = stack.enter_context(Worker(candidate, timeout_s=timeout_s))
-            worker.load(path)
-            workers[candidate.name], warm[candidate.name] = worker, worker.ask("warm", **WARM_UP)
+            workers.start(candidate, path)
+            if answer := workers.ask(candidate.name, "warm", **WARM_UP):
+                warm[candidate.name] = answer
         window = int(WARM_UP["window"])
         plan = plan_rounds({n: statistics.median(w["durations_ns"][-window:]) for n, w in warm.items()}, seconds)
         throttled_before = throttle_count()
         # On a machine that others keep busy a round takes many times longer; the least number of them must do then.
-        rounds, quiet = _run_rounds(workers, plan, seed, tell, patience_s=PATIENCE * seconds * len(candidates))
-        plan = Plan(len(next(iter(rounds.values()))), plan.calls)
+        rounds, quiet = _run_rounds(workers, plan, seed, tell, patience_s=PATIENCE * seconds * len(warm))
+        plan = Plan(len(rounds[reference]), plan.calls)
         throttled_after = throttle_count()
-        peaks = {name: worker.ask("peak")["peak_rss_bytes"] for name, worker in workers.items()}
+        peaks = {name: answer["peak_rss_bytes"] for name in rounds if (answer := workers.ask(name, "peak"))}
     unknown = throttled_before is None or throttled_after is None
-    return summarize_rounds(
-        rounds,
+    whole = [candidate for candidate in candidates if candidate.name in peaks]
+    latencies = summarize_rounds(
+        {c.name: rounds[c.name] for c in whole},
         reference=reference,
-        parents=parents,
-        threads={candidate.name: candidate.threads for candidate in candidates},
+        parents={name: parent for name, parent in parents.items() if name in peaks and parent in peaks},
+        threads={c.name: c.threads for c in whole},
         protocols={
             c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(c.calls or calls), seed=seed)
-            for c in candidates
+            for c in whole
         },
         throttled=None if unknown else throttled_after != throttled_before,
         peak_rss_bytes=peaks,
         seed=seed,
     )
+    return Measured(latencies, workers.failed)
 
 
 def _run_rounds(
-    workers: Mapping[str, Worker], plan: Plan, seed: int, tell: Callable[[str], None], *, patience_s: float
+    workers: Workers, plan: Plan, seed: int, tell: Callable[[str], None], *, patience_s: float
 ) -> tuple[dict[str, list[list[int]]], dict[str, bool]]:
-    rounds: dict[str, list[list[int]]] = {name: [] for name in workers}
-    quiet = dict.fromkeys(workers, True)
+    """Nanoseconds per candidate and round, and whether its threads slept between turns; without those that failed."""
+    rounds: dict[str, list[list[int]]] = {name: [] for name in plan.calls}
+    quiet = dict.fromkeys(plan.calls, True)
     give_up = time.monotonic() + patience_s
-    for number, order in enumerate(schedule(list(workers), plan.rounds, seed), start=1):
+    for number, order in enumerate(schedule(list(plan.calls), plan.rounds, seed), start=1):
         if number > MIN_ROUNDS and time.monotonic() > give_up:
             break
         tell(f"latency: round {number} of {plan.rounds}")
         for name in order:
-            answer = workers[name].ask("turn", calls=plan.calls[name], **UNRECORDED)
-            rounds[name].append(answer["durations_ns"])
-            quiet[name] = quiet[name] and answer["quiet"]
+            if answer := workers.ask(name, "turn", calls=plan.calls[name], **UNRECORDED):
+                rounds[name].append(answer["durations_ns"])
+                quiet[name] = quiet[name] and answer["quiet"]
+            else:
+                rounds.pop(name, None)
     return rounds, quiet
 
 

@@ -1,4 +1,4 @@
-"""Starts, asks and always reaps a worker process (see worker.py)."""
+"""Starts, asks and always reaps worker processes (see worker.py)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeattn import errors
-from edgeattn.errors import EdgeattnError, MachineError
+from edgeattn.errors import EdgeattnError, MachineError, MissingLibrary, StorageError
 from edgeattn.measure.candidate import Candidate
+
+T = TypeVar("T")
 
 _CLOSE_S = 10.0
 _LAST_WORDS = 200
@@ -83,6 +87,8 @@ class Worker:
 
         Its measurements are whole by now, so a library that crashes or hangs on its way out is no error.
         """
+        if self._connection.closed:
+            return  # it was killed
         try:
             self._connection.send_bytes(json.dumps({"do": "close"}).encode())
             self._process.wait(_CLOSE_S)
@@ -125,3 +131,49 @@ class Worker:
         printed = self._output.read().decode(errors="replace").strip().splitlines()
         words = f"; the last it said: {printed[-1][-_LAST_WORDS:]}" if printed else ""
         return f"The process running '{self._name}' {how} while asked to {action}{words}."
+
+
+class Workers:
+    """A worker per candidate, asked by name; a context manager that ends them all.
+
+    One that fails is ended and its reason kept in `failed`, so that the others can go on. Raised instead is what would
+    be in vain to go on with: a failure of `essential`, which all others are compared with, and a library or disk that
+    this machine lacks.
+    """
+
+    def __init__(self, *, essential: str, timeout_s: float) -> None:
+        self.failed: dict[str, str] = {}
+        self._essential, self._timeout_s = essential, timeout_s
+        self._workers: dict[str, Worker] = {}
+        self._stack = ExitStack()
+
+    def start(self, candidate: Candidate, frames: Path) -> None:
+        """Start its process and open its runner (see `Worker.load`)."""
+        worker = self._stack.enter_context(Worker(candidate, timeout_s=self._timeout_s))
+        self._workers[candidate.name] = worker
+        self._attempt(candidate.name, lambda: worker.load(frames))
+
+    def ask(self, name: str, action: str, **values: Any) -> dict[str, Any] | None:
+        """The answer of one worker; None when it has failed, now or before."""
+        worker = self._workers.get(name)
+        return None if worker is None else self._attempt(name, lambda: worker.ask(action, **values))
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _attempt(self, name: str, call: Callable[[], T]) -> T | None:
+        try:
+            return call()
+        except (MissingLibrary, StorageError):
+            raise
+        except EdgeattnError as error:
+            if name == self._essential:
+                raise
+            self.failed[name] = str(error)
+            self._workers.pop(name).kill()
+            return None

@@ -10,7 +10,7 @@ from typing import Any
 from edgeattn import backends, host
 from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import StageFailed
-from edgeattn.measure.select import select
+from edgeattn.measure.select import Selection, select
 from edgeattn.pipeline import bundling, checks, stages
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built
@@ -23,9 +23,9 @@ ORDER = (Stage.TRAIN, Stage.EXPORT, Stage.QUANTIZE, Stage.COMPILE, Stage.BUNDLE)
 def run(context: Context, on_row: Callable[[Row], None], until: Stage = Stage.BUNDLE) -> dict[str, Any]:
     """All stages up to `until` with their checks; returns the report (docs/contract.md) without writing it.
 
-    A variant that fails its own proof becomes a failed row and the others go on; where nothing can go on without it
-    (training, export, the bundle) the run ends with a verdict of no. Raises EdgeattnError where a stage could not run
-    at all.
+    A variant that fails its own proof, or cannot be run while it is timed, becomes a failed row and the others go on;
+    where nothing can go on without it (training, export, the bundle) the run ends with a verdict of no. Raises
+    EdgeattnError where a stage could not run at all.
     """
     started = time.monotonic()
     state = Run(context, on_row)
@@ -44,17 +44,16 @@ def _stages(state: Run, until: Stage) -> None:
     exported = _only(_checked(state, [row]))
     if exported is None or last == 1:
         return
-    wanted = [p for p in context.target.precisions if p in context.recipe.variants]
-    graphs = {Precision.FP32: exported, Precision.BF16: exported, **_quantize(state, exported, wanted)}
+    graphs = {Precision.FP32: exported, Precision.BF16: exported, **_quantize(state, exported)}
     if last == 2:
         return
-    _compile(state, graphs, wanted)
+    _compile(state, graphs)
     if last == 3:
         return
     _select_and_bundle(state, graphs)
 
 
-def _quantize(state: Run, exported: Artifact, wanted: list[Precision]) -> dict[Precision, Artifact]:
+def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
     """The graphs that were made and passed their check; FP32 and BF16 run the exported one (docs/decisions.md)."""
 
     def quantized(precision: Precision) -> Row:
@@ -65,11 +64,11 @@ def _quantize(state: Run, exported: Artifact, wanted: list[Precision]) -> dict[P
         kept = len(row.artifact.json("quantization.json")["float_nodes"])
         return replace(row, notes=(f"{kept} nodes kept in FP32 by the attention-safe policy",))
 
-    rows = _checked(state, [quantized(p) for p in wanted if p in (Precision.FP16, Precision.INT8)])
+    rows = _checked(state, [quantized(p) for p in state.context.wanted if p in (Precision.FP16, Precision.INT8)])
     return {Precision(row.variant): row.artifact for row in rows if row.artifact is not None}
 
 
-def _compile(state: Run, graphs: dict[Precision, Artifact], wanted: list[Precision]) -> None:
+def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     context = state.context
     backend = context.target.backend
     native = backends.find_compiler(backend).precisions()
@@ -91,12 +90,12 @@ def _compile(state: Run, graphs: dict[Precision, Artifact], wanted: list[Precisi
         execution = {"layers": engine["layers"], "macs": engine["macs"]}
         return replace(row, execution=execution, notes=tuple(engine["notes"]))
 
-    _checked(state, [compiled(precision) for precision in wanted])
+    _checked(state, [compiled(precision) for precision in context.wanted])
 
 
 def _select_and_bundle(state: Run, graphs: dict[Precision, Artifact]) -> None:
     engines = [row for row in state.rows if row.stage is Stage.COMPILE and row.latency is not None]
-    state.selection = select([row.candidate() for row in engines], state.limits)
+    state.selection = select([row.candidate() for row in engines], state.limits) if engines else _no_engine(state)
     chosen = next((row for row in engines if row.variant == state.selection.variant), None)
     if chosen is None or chosen.artifact is None:
         return
@@ -109,6 +108,14 @@ def _select_and_bundle(state: Run, graphs: dict[Precision, Artifact]) -> None:
         notes=("the whole call as an app makes it: frame preparation, engine, decoding",),
     )
     state.bundle = _only(_checked(state, [row], beside=[chosen]))
+
+
+def _no_engine(state: Run) -> Selection:
+    """Nothing could be compared, so the budget says nothing: why there is no engine. Failures are rows of their own."""
+    compiled = [row for row in state.rows if row.stage is Stage.COMPILE]
+    unsupported = tuple(row.reason for row in compiled if row.status == "unsupported" and row.reason is not None)
+    end = "No engine could be built here." if len(unsupported) == len(compiled) else "No engine passed its checks here."
+    return Selection(None, (*unsupported, end))
 
 
 def _made(stage: Stage, variant: str, backend: str, make: Callable[[], Artifact], **fields: Any) -> Row:
@@ -143,7 +150,7 @@ def _checked(state: Run, rows: list[Row], beside: list[Row] | None = None) -> li
     along = [*([reference] if reference else []), *(beside or [])]
     timed = checks.latency(context, [*along, *sound])[len(along) :]
     state.add(*timed)
-    return timed
+    return [row for row in timed if row.status != "failed"]
 
 
 def _only(rows: list[Row]) -> Artifact | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 _EXAMPLES = 8
 _THUMBNAIL, _PICTURE = 128, 320
+# Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
+_ACCURACY_LAYOUT = 1
+_LATENCY_LAYOUT = 1
 
 Outputs = list[dict[str, NDArray[Any]]]
 
@@ -71,7 +75,10 @@ def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Ro
 
 
 def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
-    """The rows, the reference among them, with latency and memory from interleaved rounds of all of them."""
+    """The rows, the reference among them, with latency and memory from interleaved rounds of all of them.
+
+    One that could not be loaded or run comes back as failed. Raises what the reference raises.
+    """
 
     def make(work: Path, out: Path) -> None:
         from edgeattn.measure.candidate import Candidate
@@ -81,7 +88,7 @@ def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
             own = _camera_calls(context) if row.stage is Stage.BUNDLE else None
             return Candidate(row.name, row.entry, _artifact(row).path, context.threads, calls=own)
 
-        results = measure_latency(
+        measured = measure_latency(
             [candidate(row) for row in rows],
             prepared(context, context.splits.evaluation, _LATENCY_FRAMES),
             reference=REFERENCE,
@@ -90,21 +97,33 @@ def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
             seed=context.recipe.seed,
             progress=lambda message: context.progress(0, 1, message),
         )
-        record = {
-            name: {"latency": result.to_dict(), "memory": result.memory.to_dict()} for name, result in results.items()
+        figures = {
+            name: {"latency": result.to_dict(), "memory": result.memory.to_dict()}
+            for name, result in measured.latencies.items()
         }
-        write_atomic(out / "latency.json", json.dumps(record))
+        write_atomic(out / "latency.json", json.dumps({"figures": figures, "failed": measured.failed}))
 
-    check = context.build(Stage.CHECK, f"latency-{rows[-1].stage.value}", _latency_inputs(context, rows), make)
+    variant, inputs = f"latency-{rows[-1].stage.value}", _latency_inputs(context, rows)
+    check = context.build(Stage.CHECK, variant, inputs, make)
+    if check.cached and check.json("latency.json")["failed"]:
+        # Figures stay true, but what failed may have lacked the memory or the time that there is now.
+        check = context.store.build(Stage.CHECK, variant, inputs, make, force=True)
     record = check.json("latency.json")
-    for values in record.values():
+    figures, failed = record["figures"], record["failed"]
+    for values in figures.values():
         if parent := values["latency"]["parent"]:
             parent["variant"] = parent["variant"].partition("/")[2]
-    return [row.measured(check, **record[row.name]) for row in rows]
+    return [
+        replace(row, status="failed", reason=failed[row.name])
+        if row.name in failed
+        else row.measured(check, **figures[row.name])
+        for row in rows
+    ]
 
 
 def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> dict[str, Any]:
     return {
+        "layout": _ACCURACY_LAYOUT,
         "artifact": _artifact(row).sha256,
         "entry": row.entry,
         "reference": reference and reference.sha256,
@@ -122,6 +141,7 @@ def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> 
 def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
     executed = [module for row in rows for module in _executed(context, row)]
     return {
+        "layout": _LATENCY_LAYOUT,
         "artifacts": {row.name: _artifact(row).sha256 for row in rows},
         "entries": {row.name: row.entry for row in rows},
         "parents": _parents(rows),

@@ -81,6 +81,11 @@ class Context:
     def threads(self) -> int:
         return self.recipe.measure.threads or self.target.threads or host.cores()
 
+    @property
+    def wanted(self) -> list[Precision]:
+        """The variants that the recipe names and the target has, in the target's order."""
+        return [precision for precision in self.target.precisions if precision in self.recipe.variants]
+
     def build(self, stage: Stage, variant: str, inputs: dict[str, Any], make: Any) -> Artifact:
         return self.store.build(stage, variant, inputs, make, force=self.force)
 

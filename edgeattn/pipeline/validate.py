@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 
 from edgeattn import backends, data, models, tasks
-from edgeattn.artifact import Stage
+from edgeattn.artifact import Precision, Stage
 from edgeattn.errors import MissingLibrary, RecipeError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.stages import Context
+from edgeattn.quantize import calibration
 from edgeattn.recipe import parse_settings
 from edgeattn.tasks.base import Task
 
@@ -35,12 +36,14 @@ def validate(context: Context, until: Stage) -> None:
         from edgeattn.quantize import int8
 
         int8.check_names(recipe.quantize.candidates)
-    # Opens the data: a missing folder or an empty class is found here.
-    if context.splits.kind != task.target:
+    splits = context.splits  # opens the data: a missing folder or an empty class is found here
+    if splits.kind != task.target:
         raise RecipeError(
             f"recipe {recipe.name}: the task {task.name} is trained on targets of the kind '{task.target}', the data "
-            f"give '{context.splits.kind}'; change task or data."
+            f"give '{splits.kind}'; change task or data."
         )
+    if until not in (Stage.TRAIN, Stage.EXPORT) and Precision.INT8 in context.wanted and recipe.input.fit != "tile":
+        calibration.held_back(len(splits.calibration), recipe.quantize.search_samples)
     # Importing a network costs torch's start; a model that was trained already has proven its settings.
     if context.force or stages.trained(context) is None:
         _check_model(context)
@@ -64,7 +67,7 @@ def _check_input(context: Context, task: Task) -> None:
 
 def _check_variants(context: Context) -> None:
     variants, offered = context.recipe.variants, context.target.precisions
-    if len(set(variants)) != len(variants) or not set(variants) & set(offered):
+    if len(set(variants)) != len(variants) or not context.wanted:
         raise RecipeError(
             f"recipe {context.recipe.name}: variants must name at least one precision of the target "
             f"{context.target.name} ({', '.join(p.value for p in offered)}), each once, got "

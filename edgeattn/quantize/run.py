@@ -13,9 +13,9 @@ import onnx
 from edgeattn import tasks
 from edgeattn.artifact import Precision, sha256_bytes, write_atomic
 from edgeattn.backends.base import Tensors
-from edgeattn.errors import DataError, ModelError
+from edgeattn.errors import ModelError
 from edgeattn.progress import Progress
-from edgeattn.quantize import fp16, int8, policy
+from edgeattn.quantize import calibration, fp16, int8, policy
 from edgeattn.recipe import QuantizeSection
 
 
@@ -57,12 +57,8 @@ def _int8(
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     # The order of the files must not matter: it decides which samples judge, and float sums depend on it.
     ordered = sorted(calls, key=lambda call: sha256_bytes(b"".join(call[name].tobytes() for name in sorted(call))))
-    held_back = min(settings.search_samples, len(ordered) // 3)
-    if held_back < 1:
-        raise DataError(
-            f"INT8 needs at least 3 calibration images (300 are usual), got {len(ordered)}; raise data.calibration."
-        )
-    judge, calibrate = ordered[:held_back], ordered[held_back:]
+    judges = calibration.held_back(len(ordered), settings.search_samples)
+    judge, calibrate = ordered[:judges], ordered[judges:]
     tried = int8.candidates(settings.candidates, model.graph)
     task = tasks.find(json.loads((source / "model.json").read_text())["task"])
     graph, trials = int8.search(model, task, calibrate, judge, tried, progress, spare_bit=spare_bit)

@@ -19,6 +19,7 @@ from edgeattn.report.facts import (
     reference_row,
     selected_row,
 )
+from edgeattn.report.plots import trade
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATES = {True: "kept", False: "missed", None: "open"}
@@ -80,9 +81,9 @@ def _answer(report: Report, chosen: Row | None) -> dict[str, Any]:
 
 def _table(report: Report, chosen: Row | None) -> dict[str, Any]:
     """The stage table, every figure below it, and which rows no other beats."""
-    rows, points = report["rows"], plots.trade_points(report)
+    rows, points = report["rows"], trade.trade_points(report)
     named = list(zip(labels(rows), rows, strict=True))
-    front = [points[i][0] for i in plots.front(points)]
+    front = [points[i][0] for i in trade.front(points)]
     return {
         "reference": reference_name(report),
         "table_sentence": sentences.table(rows),

@@ -29,8 +29,8 @@ def load(
     process may use. `self_test`: also run the golden samples and refuse an engine that computes something else.
 
     The engine is unpacked to `$EDGEATTN_CACHE`, by default `~/.cache/edgeattn`, and verified there on every load; where
-    that cannot be written, to a temporary folder. Raises BundleError, InputError, MissingLibrary, ModelError,
-    StorageError, StageFailed (self-test).
+    that cannot be written, to a temporary folder. The 16 engines used last are kept there.
+    Raises BundleError, InputError, MissingLibrary, ModelError, StorageError, StageFailed (self-test).
     """
     return open_model(Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test)
 

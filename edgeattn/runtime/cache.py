@@ -1,10 +1,14 @@
-"""Unpack a bundle's engine to where its backend can open it, and verify it there."""
+"""Unpack a bundle's engine to where its backend can open it, verify it there, and keep what is there bounded."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +16,10 @@ from edgeattn.artifact import sha256_file, write_atomic
 from edgeattn.bundle.manifest import MODEL
 from edgeattn.bundle.reader import Bundle
 from edgeattn.errors import BundleError, StorageError, storage_errors
+
+MAX_ENGINES = 16
+_RECENT_S = 24 * 3600.0
+_USE_NOTED_EVERY_S = 3600.0  # as the folder's time of change; not at each load, for the sake of flash memory
 
 
 @dataclass(frozen=True)
@@ -30,14 +38,19 @@ class EngineFolder:
 
 
 def place_engine(bundle: Bundle) -> EngineFolder:
-    """Unpack what is not yet in the cache, and verify what is. Raises BundleError, StorageError."""
+    """Unpack what is not yet in the cache, and verify what is. Raises BundleError, StorageError.
+
+    When an engine is added, those used longest ago go: beyond 16, but none that was used within the last day.
+    """
     placed = _placed_names(bundle)
     root = _root()
     if root is not None:
         # Half of a SHA-256 tells bundles apart; the files themselves are compared with the whole of theirs.
         folder = root / bundle.sha256[:32]
         try:
-            _fill(folder, bundle, placed)
+            _note_use(folder)
+            if _fill(folder, bundle, placed):
+                _remove_unused(root)
             return EngineFolder(folder)
         except StorageError:
             pass  # read-only or full: a temporary folder may still be there
@@ -78,7 +91,26 @@ def _placed_names(bundle: Bundle) -> Mapping[str, str]:
     return placed
 
 
-def _fill(folder: Path, bundle: Bundle, placed: Mapping[str, str]) -> None:
+def _note_use(folder: Path) -> None:
+    with suppress(OSError):  # not there yet, or not ours to write
+        if time.time() - folder.stat().st_mtime > _USE_NOTED_EVERY_S:
+            os.utime(folder)
+
+
+def _remove_unused(root: Path) -> None:
+    """Another process may be about to open an engine used a moment ago; one that is open no longer needs its files."""
+    with suppress(OSError):
+        # Whatever else somebody keeps in the folder they chose is not ours to remove.
+        engines = [p for p in root.iterdir() if re.fullmatch("[0-9a-f]{32}", p.name) and (p / MODEL).is_file()]
+        by_use = sorted(((folder.stat().st_mtime, folder) for folder in engines), reverse=True)
+        for last_use, folder in by_use[MAX_ENGINES:]:
+            if time.time() - last_use > _RECENT_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fill(folder: Path, bundle: Bundle, placed: Mapping[str, str]) -> bool:
+    """True when something had to be written."""
+    written = False
     for short, name in placed.items():
         path, entry = folder / short, bundle.manifest.files[name]
         try:
@@ -87,3 +119,5 @@ def _fill(folder: Path, bundle: Bundle, placed: Mapping[str, str]) -> None:
             intact = False
         if not intact:
             write_atomic(path, bundle.read(name))
+            written = True
+    return written

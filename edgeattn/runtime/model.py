@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from edgeattn import backends, tasks
+from edgeattn import backends, host, tasks
 from edgeattn.backends.base import Runner
 from edgeattn.bundle.golden import SelfTest, check_golden
 from edgeattn.bundle.manifest import GOLDEN, Manifest
@@ -108,7 +107,7 @@ def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: 
     backend = backends.find(bundle.manifest.backend)
     folder = place_engine(bundle)
     try:
-        runner = backend.load(folder.path, threads=threads or available_threads())
+        runner = backend.load(folder.path, threads=threads or host.cores())
     except BaseException:
         folder.close()
         raise
@@ -121,13 +120,6 @@ def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: 
         model.close()
         raise
     return model
-
-
-def available_threads() -> int:
-    """Processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_names(bundle: Bundle, runner: Runner) -> None:

@@ -80,10 +80,9 @@ class Training(pl.LightningModule):
         arrays = dict(zip(self.model.description.outputs, (v.float().cpu().numpy() for v in values), strict=True))
         for i, (target, seen) in enumerate(zip(targets.cpu().numpy(), frames.cpu().numpy(), strict=True)):
             one = {name: array[i : i + 1] for name, array in arrays.items()}
-            if self.task.target == "boxes":  # without the rows that fill it up
-                target = target[target[:, 4] >= 0]
+            real = target[target[:, 4] >= 0] if self.task.target == "boxes" else target  # without unused rows
             # As if the network's frames were the camera's: the targets were fitted to them.
-            self._scores.append(self.task.score(one, target, tuple(View(frame, np.eye(3)) for frame in seen)))
+            self._scores.append(self.task.score(one, real, tuple(View(frame, np.eye(3)) for frame in seen)))
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking or not self._losses:

@@ -206,6 +206,14 @@ def test_an_unusable_engine_alone_is_refused(engine, damage, says):
     assert "\n" not in str(caught.value)
 
 
+def test_a_mistake_of_ours_is_no_reason_to_build_it_again(engine, zoo, monkeypatch):
+    """OpenVINO refuses with a RuntimeError; of wrong arguments its binding makes a TypeError."""
+    zoo["conv"].write(engine)
+    monkeypatch.setattr(backend, "settings", lambda threads, hint: "no dictionary")
+    with pytest.raises(TypeError, match="import_model"):
+        backend.load(engine, threads=1)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

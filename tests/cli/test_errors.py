@@ -40,6 +40,7 @@ FIELDS = {
     "data's field": (["--set", "data.sise=32"], "unknown field 'sise'; did you mean 'size'"),
     "data's type": (["--set", "data.train=many"], "train"),
     "data's value": (["--set", "data.size=31"], "32 to 1024, got 31"),
+    "too few to calibrate": (["--set", "data.calibration=2"], "INT8 needs at least 3 calibration images"),
     "INT8 setting": (["--set", "quantize.candidates=[minmix]"], "minmix"),
     "variant": (["--set", "variants=[int4]"], "variants"),
     "name": (["--set", "name=a/b"], "a/b"),

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from edgeattn.backends.base import Specs, TensorSpec
-from edgeattn.errors import BundleError
+from edgeattn.errors import BundleError, MissingLibrary, StorageError
 
 
 class SpecialBundleError(BundleError):
@@ -74,6 +74,34 @@ def refuses(path, *, threads):
 def breaks(path, *, threads):
     _note(path)
     raise RuntimeError("layer 7 exploded")
+
+
+def breaks_when_called(path, *, threads):
+    runner = fast(path, threads=threads)
+    runner.infer = lambda inputs: _explode()
+    return runner
+
+
+def breaks_when_told(path, *, threads):
+    """Works until a file `<path>.now` appears."""
+    runner = fast(path, threads=threads)
+    infer, now = runner.infer, path.with_name(f"{path.name}.now")
+    runner.infer = lambda inputs: _explode() if now.exists() else infer(inputs)
+    return runner
+
+
+def _explode():
+    raise RuntimeError("layer 7 exploded")
+
+
+def needs_a_library(path, *, threads):
+    _note(path)
+    raise MissingLibrary("OpenVINO cannot be used.")
+
+
+def needs_a_disk(path, *, threads):
+    _note(path)
+    raise StorageError("No space is left on the disk.")
 
 
 def dies(path, *, threads):

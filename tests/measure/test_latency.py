@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeattn.errors import BundleError, DataError, EdgeattnError, MachineError, MissingLibrary, ModelError
+from edgeattn.errors import (
+    BundleError,
+    DataError,
+    EdgeattnError,
+    MachineError,
+    MissingLibrary,
+    ModelError,
+    StorageError,
+)
 from edgeattn.measure.candidate import Candidate
 from edgeattn.measure.latency import (
     MAX_SAMPLES,
@@ -151,7 +159,9 @@ def measure(monkeypatch, tmp_path):
 @pytest.mark.serial
 def test_interleaved_processes(measure):
     messages = []
-    result = measure("fast", "slow", parents={"slow": "fast"}, seed=4, progress=messages.append)
+    measured = measure("fast", "slow", parents={"slow": "fast"}, seed=4, progress=messages.append)
+    assert measured.failed == {}
+    result = measured.latencies
     fast, slow = result["fast"], result["slow"]
     assert fast.n >= 200
     assert slow.n == 200
@@ -170,12 +180,12 @@ def test_interleaved_processes(measure):
 
 def test_the_protocol_counts_the_frames_that_were_really_used(measure):
     own = tuple({"frame": np.zeros((1, 2, 2, 3), np.uint8)} for _ in range(5))
-    assert "batch 1; 5 evaluation frame(s)" in measure("fast", own=own)["fast"].protocol
+    assert "batch 1; 5 evaluation frame(s)" in measure("fast", own=own).latencies["fast"].protocol
 
 
 def test_two_inputs_reach_the_worker_together(measure):
     pairs = [{"a": np.full((1, 2, 2, 3), i, np.uint8), "b": np.full((1, 2, 2, 3), i + 7, np.uint8)} for i in range(3)]
-    result = measure("two_inputs", shared=pairs)["two_inputs"]
+    result = measure("two_inputs", shared=pairs).latencies["two_inputs"]
     assert result.n >= 200
     assert "3 evaluation frame(s)" in result.protocol
     assert measure.reaped()
@@ -183,7 +193,7 @@ def test_two_inputs_reach_the_worker_together(measure):
 
 @pytest.mark.serial
 def test_memory_is_that_of_each_process_alone(measure):
-    result = measure("fast", "ballast")
+    result = measure("fast", "ballast").latencies
     assert result["ballast"].memory.peak_rss_mb - result["fast"].memory.peak_rss_mb == pytest.approx(160, abs=25)
 
 
@@ -197,7 +207,7 @@ def test_memory_is_that_of_each_process_alone(measure):
         ("two_inputs", ModelError, 2, "KeyError: 'b'"),
     ],
 )
-def test_a_worker_that_fails_becomes_an_error_here(measure, entry, error, exit_code, message):
+def test_a_reference_that_fails_is_an_error(measure, entry, error, exit_code, message):
     with pytest.raises(EdgeattnError) as caught:
         measure(entry)
     assert type(caught.value) is error
@@ -207,9 +217,43 @@ def test_a_worker_that_fails_becomes_an_error_here(measure, entry, error, exit_c
     assert measure.reaped()
 
 
-def test_the_others_are_reaped_when_one_fails(measure):
-    with pytest.raises(ModelError, match="breaks"):
-        measure("fast", "breaks")
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("breaks", "'breaks' could not be measured. Running it raised RuntimeError: layer 7 exploded"),
+        ("breaks_when_called", "layer 7 exploded"),
+        ("breaks_when_told", "layer 7 exploded"),
+        ("dies", "The process running 'dies' ended with code 7 while asked to load"),
+    ],
+)
+def test_the_others_are_measured_when_one_fails(measure, entry, reason, tmp_path):
+    """`slow` was to be compared with the one that fails; its ratio to the reference is left to it."""
+    parents = {"slow": entry, entry: "fast"}
+    measured = measure("fast", entry, "slow", parents=parents, progress=telling(tmp_path))
+    assert list(measured.failed) == [entry]
+    assert reason in measured.failed[entry]
+    assert list(measured.latencies) == ["fast", "slow"]
+    assert measured.latencies["slow"].n == 200
+    assert measured.latencies["slow"].parent is None
+    assert "20 interleaved rounds" in measured.latencies["slow"].protocol
+    assert measure.reaped()
+
+
+def telling(folder):
+    """Tells `breaks_when_told` to in the third round."""
+    return lambda message: folder.with_name(f"{folder.name}.now").touch() if "round 3 of" in message else None
+
+
+def test_a_reference_that_fails_while_timed_is_an_error(measure, tmp_path):
+    with pytest.raises(ModelError, match="'breaks_when_told' could not be measured"):
+        measure("breaks_when_told", "fast", progress=telling(tmp_path))
+    assert measure.reaped()
+
+
+@pytest.mark.parametrize(("entry", "error"), [("needs_a_library", MissingLibrary), ("needs_a_disk", StorageError)])
+def test_what_this_machine_lacks_is_no_candidates_failure(measure, entry, error):
+    with pytest.raises(error):
+        measure("fast", entry)
     assert measure.reaped()
 
 
@@ -230,7 +274,7 @@ def test_ctrl_c_reaps_everyone(measure):
 
 
 def test_a_crash_on_the_way_out_costs_no_measurement(measure):
-    assert measure("dies_at_the_end")["dies_at_the_end"].n >= 200
+    assert measure("dies_at_the_end").latencies["dies_at_the_end"].n >= 200
     assert measure.reaped()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgeattn import backends, pipeline, report
+from edgeattn import backends, host, pipeline, report
 from edgeattn.artifact import Stage, Store
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.pipeline import bundling, checks, result, stages
@@ -97,6 +97,9 @@ def world(tmp_path, monkeypatch):
         world.timed.append(([row.name for row in rows], checks._parents(rows)))
         done = []
         for row in rows:
+            if error := world.failing.get(f"latency {row.name}"):
+                done.append(replace(row, status="failed", reason=str(error)))
+                continue
             ratio = world.ratios.get(row.name, 1.0)
             figures = {
                 **dict.fromkeys(["threads", "batch", "n", "p90_ms", "mean_ms", "min_ms", "throttled", "engine_only"]),
@@ -198,12 +201,13 @@ def test_a_bundle_outside_the_budget_as_an_app_calls_it(world):
         ("accuracy train/fp32", []),
         ("export/fp32", ["train/fp32"]),
         ("accuracy export/fp32", ["train/fp32"]),
+        ("latency export/fp32", ["train/fp32"]),
     ],
 )
 def test_a_failed_proof_that_nothing_can_go_on_without(world, where, rows):
     world.failing = {where: StageFailed("It is not equal.")}
     values = world.run()
-    failed = where.removeprefix("accuracy ")
+    failed = where.split()[-1]
     assert status(values) == {**dict.fromkeys(rows, "ok"), failed: "failed"}
     assert values["rows"][-1]["reason"] == "It is not equal."
     assert values["verdict"] == {"passed": False, "reasons": [f"{failed}: It is not equal."]}
@@ -215,8 +219,10 @@ def test_a_failed_proof_that_nothing_can_go_on_without(world, where, rows):
     [
         ("quantize/int8", {"quantize/int8": "failed", "compile/int8": "unsupported"}),
         ("accuracy quantize/int8", {"quantize/int8": "failed", "compile/int8": "unsupported"}),
+        ("latency quantize/int8", {"quantize/int8": "failed", "compile/int8": "unsupported"}),
         ("compile/int8", {"quantize/int8": "ok", "compile/int8": "failed"}),
         ("accuracy compile/int8", {"quantize/int8": "ok", "compile/int8": "failed"}),
+        ("latency compile/int8", {"quantize/int8": "ok", "compile/int8": "failed"}),
     ],
 )
 def test_a_variant_that_fails_its_proof_is_left_out(world, where, lost):
@@ -229,12 +235,37 @@ def test_a_variant_that_fails_its_proof_is_left_out(world, where, lost):
     assert any("It overflows." in reason for reason in values["verdict"]["reasons"])
 
 
-def test_a_bundle_that_fails_its_self_test(world):
-    world.failing = {"bundle/int8": StageFailed("The bundle fails its self-test.")}
+@pytest.mark.parametrize("where", ["bundle/int8", "latency bundle/int8"])
+def test_a_bundle_that_fails_its_self_test_or_cannot_be_timed(world, where):
+    world.failing = {where: StageFailed("It does not run.")}
     values = world.run()
     assert status(values)["bundle/int8"] == "failed"
     assert values["verdict"]["passed"] is False and values["bundle"] is None
-    assert "bundle/int8: The bundle fails its self-test." in values["verdict"]["reasons"]
+    assert "bundle/int8: It does not run." in values["verdict"]["reasons"]
+
+
+@pytest.mark.parametrize("variants", [("fp16",), ("bf16", "fp16")])
+def test_no_engine_could_be_built(world, monkeypatch, variants):
+    """The target names these precisions, this processor has none of them: no budget was weighed."""
+    monkeypatch.setattr(host, "cpu_model", lambda: "This CPU")
+    values = world.run(variants=variants)
+    assert values["verdict"] == {
+        "passed": False,
+        "reasons": [
+            *(f"This CPU does not execute {v} natively; it has fp32, int8." for v in variants),
+            "No engine could be built here.",
+        ],
+    }
+    assert (values["selected"], values["bundle"]) == (None, None)
+
+
+def test_no_engine_is_left(world):
+    """One was built, so it is not said that none could be."""
+    world.failing = {"latency compile/int8": StageFailed("It hangs.")}
+    reasons = world.run(variants=("fp16", "int8"))["verdict"]["reasons"]
+    assert reasons[0] == "compile/int8: It hangs."
+    assert "does not execute fp16" in reasons[1]
+    assert reasons[2:] == ["No engine passed its checks here."]
 
 
 def test_a_stage_command_tells_of_a_failed_variant(world):

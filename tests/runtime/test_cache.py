@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,63 @@ def test_two_bundles_do_not_meet(make_bundle: Any, backend: Any, cache: Path) ->
     edgeattn.load(make_bundle())
     edgeattn.load(make_bundle(variant="bf16"))
     assert len(list(cache.iterdir())) == 2
+
+
+DAY_S = 24 * 3600
+
+
+def cached_engine(cache: Path, number: int, days: float) -> Path:
+    """An engine of another bundle, used so many days ago."""
+    folder = cache / f"{number:032x}"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").touch()
+    os.utime(folder, (time.time() - days * DAY_S,) * 2)
+    return folder
+
+
+def test_the_engines_used_longest_ago_go(bundle: Path, backend: Any, cache: Path) -> None:
+    """With the new one that makes 16: the 15 used last stay, whatever order they were unpacked in."""
+    ages = [9, 3, 20, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18]
+    folders = {days: cached_engine(cache, number, days) for number, days in enumerate(ages)}
+    edgeattn.load(bundle)
+    assert sorted(days for days, folder in folders.items() if not folder.exists()) == [18, 20]
+    assert backend.seen == ENGINE
+
+
+def test_engines_in_use_and_what_is_not_ours_stay(bundle: Path, backend: Any, cache: Path) -> None:
+    recent = [cached_engine(cache, number, days=0.9) for number in range(20)]
+    others = [cache / "notes", cache / f"{99:032x}", cache / ("f" * 33)]
+    for other in others:
+        other.mkdir(parents=True)
+        os.utime(other, (0, 0))
+    edgeattn.load(bundle)
+    assert all(folder.exists() for folder in [*recent, *others])
+
+
+def test_using_an_engine_keeps_it(make_bundle: Any, backend: Any, cache: Path) -> None:
+    mine = make_bundle()
+    edgeattn.load(mine)
+    (folder,) = cache.iterdir()
+    os.utime(folder, (time.time() - 100 * DAY_S,) * 2)
+    edgeattn.load(mine)
+    assert time.time() - folder.stat().st_mtime < DAY_S
+    old = [cached_engine(cache, number, days=2 + number) for number in range(16)]
+    edgeattn.load(make_bundle(variant="bf16"))
+    assert folder.exists()
+    assert [number for number, other in enumerate(old) if not other.exists()] == [14, 15]
+
+
+def test_a_cache_that_cannot_be_tidied_is_used_all_the_same(
+    bundle: Path, backend: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(cache_module.Path, "iterdir", refuse)
+    monkeypatch.setattr(cache_module.os, "utime", refuse)
+    for _ in range(2):
+        edgeattn.load(bundle)
+    assert backend.folders[0] == backend.folders[1] and cache in backend.folders[0].parents
 
 
 def test_two_different_models(make_bundle: Any, backend: Any) -> None:

@@ -1,10 +1,9 @@
 import re
 
-import numpy as np
 import pytest
 import sample_reports as made
 
-from edgeattn.report import canvas, facts, placing, plots
+from edgeattn.report import facts, plots
 
 
 @pytest.fixture(scope="module")
@@ -44,47 +43,6 @@ def test_nothing_measured_means_no_plot():
     report["rows"] = report["rows"][1:]
     report["training"] = None
     assert plots.all_plots(report) == {}
-
-
-def test_front_leaves_emulated_rows_out_and_follows_the_metrics_direction():
-    report = made.report()
-    points = plots.trade_points(report)
-    assert [points[i][0] for i in plots.front(points)] == ["compile/int8", "compile/bf16"]
-    made.find(report, "compile/int8")["emulated"] = True
-    assert [points[i][0] for i in plots.front(points)] == ["compile/bf16"]
-    for row in report["rows"]:
-        row["metric"]["higher_is_better"] = False
-        row["emulated"] = False
-    assert [points[i][0] for i in plots.front(points)] == ["compile/int8"]
-
-
-def test_p50_interval_is_the_ratios_scaled():
-    row = {"latency": {"p50_ms": 2.0, "ratio_to_reference": 0.5, "ratio_ci95": [0.4, 0.6]}}
-    assert plots.p50_interval(row) == pytest.approx((1.6, 2.4))
-    row["latency"]["ratio_ci95"] = None
-    assert plots.p50_interval(row) is None
-
-
-def test_below():
-    np.testing.assert_allclose(plots.below(2), [4 / 3, 4])
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [(0.3, 6, [0.5, 1, 2, 5]), (1, 10, [1, 2, 5, 10]), (0.5, 900, [1, 10, 100])],
-)
-def test_log_ticks(low, high, ticks):
-    assert placing.log_ticks(low, high) == ticks
-
-
-def test_names_of_crowded_lines_do_not_touch():
-    with canvas.style():
-        axes = canvas.place(canvas.figure(200), 40, 40, 100, 10)
-        axes.set_xlim(1, 10)
-        axes.set_ylim(0, 1)
-        placing.name_lines(axes, [0.5, 0.5, 0.51], ["a", "b", "c"], [canvas.INK] * 3)
-    heights = sorted(axes.transData.transform(text.get_position())[1] for text in axes.texts)
-    assert min(np.diff(heights)) >= canvas.FONT
 
 
 def test_the_report_is_not_changed():

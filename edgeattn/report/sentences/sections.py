@@ -1,0 +1,113 @@
+"""What the tables and plots of the report show, one sentence above each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeattn.report import wording
+from edgeattn.report.facts import DONE, Report, Row, dig, reference_name, selected_row
+from edgeattn.report.sentences.metric import compared, unit_of
+
+
+def table(rows: Sequence[Row]) -> str:
+    """What became of the rows: "All 8 rows were built and checked", "7 rows: 4 measured, 3 deferred"."""
+    count = Counter("checked" if row["status"] in DONE else row["status"] for row in rows)
+    order = [key for key in ("checked", "deferred", "unsupported", "failed") if count[key]]
+    text = f"{wording.plural(len(rows), 'row')}: " + ", ".join(f"{count[key]} {key}" for key in order)
+    if order == ["checked"] and len(rows) > 1:
+        text = f"All {len(rows)} rows were built and checked"
+    emulated = sum(bool(row["emulated"]) for row in rows)
+    return f"{text}, {emulated} of them emulated" if emulated else text
+
+
+def trade(front: Sequence[str], total: int) -> str:
+    """Which rows no other beats on accuracy and latency at once."""
+    if not total:
+        return "No row has both an accuracy and a latency"
+    if total == 1:
+        return f"Only {front[0] if front else 'one emulated row'} has both an accuracy and a latency"
+    if not front:
+        return "Every latency is emulated, so no row can be said to be the better one"
+    verb = "is" if len(front) == 1 else "are"
+    return f"{wording.listed(list(front))} {verb} beaten by no other row on accuracy and latency at once"
+
+
+def examples(report: Report) -> str:
+    """How many predictions changed, as far as examples of them were collected."""
+    found = report.get("examples")
+    if found is None:
+        return "Changed predictions were not collected"
+    total = wording.count(dig(report, "data", "eval_n"))
+    among = "" if total == wording.NOTHING else f" among {total} images"
+    if not any(compared(row) for row in report["rows"]):
+        return "No predictions were compared"
+    if not found:
+        agreements = [dig(row, "drift", "agreement") for row in report["rows"]]
+        lowest = min((a for a in agreements if a is not None), default=1.0)
+        if lowest < 1:
+            return f"No example was kept; the lowest agreement with the reference is {wording.fixed(100 * lowest, 2)} %"
+        return f"No prediction changed in any row{among}"
+    verb = "prediction" if len(found) == 1 else "predictions"
+    return f"{len(found)} example {verb} that changed in some row"
+
+
+def per_class(report: Report) -> str:
+    """The class that lost most between the first column and the row that ships (or the last column)."""
+    columns: Mapping[str, Sequence[float | None]] = report["per_class"]["values"]
+    names: Sequence[Any] = report["per_class"]["labels"]
+    row = selected_row(report)
+    shipped = f"{row['stage']}/{row['variant']}" if row else ""
+    first, last = next(iter(columns), ""), shipped if shipped in columns else next(reversed(list(columns)), "")
+    changes = [
+        (b - a, index)
+        for index, (a, b) in enumerate(zip(columns.get(first, []), columns.get(last, []), strict=False))
+        if a is not None and b is not None
+    ]
+    if first == last or not changes:
+        return f"{wording.plural(len(names), 'class', 'classes')}"
+    change, index = min(changes)
+    if change >= 0:
+        return f"No class lost from {first} to {last}"
+    a, b = columns[first][index], columns[last][index]
+    return f"“{names[index]}” lost most from {first} to {last}: {wording.fixed(a, 1)} % to {wording.fixed(b, 1)} %"
+
+
+def search(settings: Sequence[Mapping[str, Any]]) -> str:
+    """Which INT8 setting was chosen, and how far it lies above the weakest, in dB."""
+    chosen = [entry for entry in settings if entry.get("chosen")]
+    measured = [entry["sqnr_db"] for entry in settings if dig(entry, "sqnr_db") is not None]
+    if not chosen or dig(chosen[0], "sqnr_db") is None:
+        return f"{wording.plural(len(settings), 'INT8 setting')} tried on the calibration images"
+    gain = chosen[0]["sqnr_db"] - min(measured)
+    return (
+        f"“{chosen[0]['setting']}” was chosen: {wording.fixed(chosen[0]['sqnr_db'], 1)} dB on the calibration images, "
+        f"{wording.fixed(gain, 1)} dB above the weakest of {wording.plural(len(settings), 'setting')}"
+    )
+
+
+def setting(report: Report, row: Row) -> str | None:
+    """The quantization setting that the search chose; None for rows other than the quantized INT8 model."""
+    if f"{row['stage']}/{row['variant']}" != "quantize/int8" or row["status"] not in DONE:
+        return None
+    return next((str(entry["setting"]) for entry in report.get("search") or [] if entry.get("chosen")), None)
+
+
+def training(report: Report) -> str:
+    """How long the training took and where it ended."""
+    history = report["training"]["history"]
+    row = next((row for row in report["rows"] if f"{row['stage']}/{row['variant']}" == reference_name(report)), None)
+    unit, last = unit_of(row), dig(history[-1], "eval_metric")
+    text = f"{wording.plural(len(history), 'epoch')} in {wording.duration(dig(report['training'], 'seconds'))}"
+    if last is None:
+        return text
+    return f"{text}, ending at {wording.with_unit(wording.fixed(last, wording.digits_of(unit)), unit)}"
+
+
+def command(report: Report) -> str:
+    """The command line that makes this report again."""
+    if report.get("command"):
+        return str(report["command"])
+    seed = "" if report["seed"] is None else f" --seed {report['seed']}"
+    return f"edgeattn deploy {report['recipe']} --target {report['target']}{seed}"
