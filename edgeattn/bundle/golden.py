@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,12 @@ _FLOAT_SHARE_OF_STD = 0.05
 _QUANTIZED_SHARE_OF_STD = 0.15
 _SHARE_OF_MAX = 1e-3
 _LEAST = 1e-6
+_INCOMPLETE = (
+    "The bundle's golden.npz is incomplete: every sample needs inputs and outputs, every output a tolerance; build the "
+    "bundle again."
+)
+
+Comparable = Callable[[Tensors, Tensors], tuple[Tensors, Tensors]]
 
 
 @dataclass(frozen=True)
@@ -88,10 +94,18 @@ class SelfTest:
         }
 
 
-def make_golden(runner: Runner, inputs: Sequence[Tensors], *, quantized: bool = False) -> bytes:
+def as_they_are(outputs: Tensors, expected: Tensors) -> tuple[Tensors, Tensors]:
+    """Outputs whose entries have a fixed order are compared as they are."""
+    return outputs, expected
+
+
+def make_golden(
+    runner: Runner, inputs: Sequence[Tensors], *, quantized: bool = False, comparable: Comparable = as_they_are
+) -> bytes:
     """Run `inputs` (engine inputs by name, one mapping per sample) and keep them with what came out, as an npz.
 
-    `quantized`: the engine executes INT8 layers, so the tolerance is the wider one.
+    `quantized`: the engine executes INT8 layers, so the tolerance is the wider one. `comparable` brings outputs into an
+    order in which they can be compared (`tasks.base.Task.comparable`); tolerances are of what it gives.
     Same runner outputs, same bytes. Raises ValueError without samples, StageFailed when an output is not finite.
     """
     if not inputs:
@@ -100,13 +114,15 @@ def make_golden(runner: Runner, inputs: Sequence[Tensors], *, quantized: bool = 
     expected: dict[str, list[NDArray[Any]]] = {}
     for index, sample in enumerate(inputs):
         arrays.update({f"inputs/{index}/{name}": np.asarray(value) for name, value in sample.items()})
-        for name, value in runner.infer(sample).items():
+        outputs = runner.infer(sample)
+        for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise StageFailed(
                     f"The engine's output '{name}' is NaN or infinite for golden sample {index}, so it must not be "
                     "shipped; use a variant with a wider range."
                 )
             arrays[f"outputs/{index}/{name}"] = value
+        for name, value in comparable(outputs, outputs)[1].items():
             expected.setdefault(name, []).append(value)
     arrays.update(
         {f"tolerance/{name}": np.array(tolerance(values, quantized=quantized)) for name, values in expected.items()}
@@ -124,7 +140,7 @@ def tolerance(expected: Sequence[NDArray[Any]], *, quantized: bool = False) -> f
     return max(share * float(values.std()), _SHARE_OF_MAX * float(np.abs(values).max()), _LEAST)
 
 
-def check_golden(runner: Runner, data: bytes) -> SelfTest:
+def check_golden(runner: Runner, data: bytes, *, comparable: Comparable = as_they_are) -> SelfTest:
     """Run the golden inputs of the npz `data` and compare. Raises BundleError when the npz is not golden I/O."""
     samples, tolerances = _parse(data)
     worst = dict.fromkeys(tolerances, (-1.0, 0))
@@ -135,8 +151,12 @@ def check_golden(runner: Runner, data: bytes) -> SelfTest:
                 f"The engine gives the outputs {sorted(outputs)}, the bundle's golden I/O expects {sorted(expected)}; "
                 "build the bundle again."
             )
-        for name, want in expected.items():
-            error = _error(want, outputs[name])
+        comparably_shaped = all(outputs[name].shape == want.shape for name, want in expected.items())
+        ours, theirs = comparable(outputs, expected) if comparably_shaped else ({}, {})
+        if comparably_shaped and theirs.keys() != tolerances.keys():
+            raise BundleError(_INCOMPLETE)
+        for name in worst:
+            error = _error(theirs[name], ours[name]) if comparably_shaped else float("inf")
             if not error <= worst[name][0]:
                 worst[name] = (error, index)
     checks = tuple(OutputCheck(name, error, tolerances[name], index) for name, (error, index) in sorted(worst.items()))
@@ -184,9 +204,6 @@ def _parse(data: bytes) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], di
         else:
             raise BundleError(f"The bundle's golden.npz holds the unknown entry '{key}'; build the bundle again.")
     complete = inputs and sorted(inputs) == sorted(outputs) == list(range(len(inputs)))
-    if not complete or any(values.keys() != tolerances.keys() for values in outputs.values()):
-        raise BundleError(
-            "The bundle's golden.npz is incomplete: every sample needs inputs and outputs, every output a tolerance; "
-            "build the bundle again."
-        )
+    if not complete or not tolerances or len({frozenset(values) for values in outputs.values()}) != 1:
+        raise BundleError(_INCOMPLETE)
     return [(inputs[index], outputs[index]) for index in range(len(inputs))], tolerances

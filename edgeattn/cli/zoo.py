@@ -1,20 +1,23 @@
-"""`edgeattn zoo`: many recipes through every stage, and one table of all of them."""
+"""`edgeattn zoo`: many recipes through every stage, then one table and one page of pictures of them all."""
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from edgeattn.artifact import write_atomic
-from edgeattn.errors import RecipeError
+from edgeattn.errors import InputError, MachineError, RecipeError
 from edgeattn.recipe import PIPELINES, recipe_names
 
 _PREFIX = "scenes_"
 _LAUNCH = "from edgeattn.cli import main; main()"
+_INTERRUPTED = 130
+_PATIENCE_S = 10.0  # how long an interrupted deployment may take to end by itself
 
 
 @click.command()
@@ -26,48 +29,101 @@ _LAUNCH = "from edgeattn.cli import main; main()"
 def command(recipes: tuple[str, ...], target: str, out: Path, store: Path, overrides: tuple[str, ...]) -> None:
     """Deploy RECIPES one after the other (by default every model family on the embedded scenes).
 
-    Writes OUT/<recipe>/report.* for each and OUT/README.md with one table. The exit code is the worst of all.
+    Writes OUT/<recipe>/report.* for each, OUT/README.md with one table and OUT/gallery.html with their pictures; both
+    hold every report below OUT. The exit code is the worst of all.
 
     \b
     Examples:
       edgeattn zoo
       EDGEATTN_DATA=~/data edgeattn zoo drive bccd --out reports/zoo
     """
-    chosen = list(recipes) or ["digit_scenes", *(name for name in recipe_names() if name.startswith(_PREFIX))]
-    if unknown := [name for name in chosen if name not in recipe_names()]:
+    known = recipe_names()
+    chosen = list(dict.fromkeys(recipes)) or ["digit_scenes", *(name for name in known if name.startswith(_PREFIX))]
+    if unknown := [name for name in chosen if name not in known]:
         raise RecipeError(f"There is no recipe '{unknown[0]}' in {PIPELINES}/; `edgeattn recipes` lists them.")
-    codes = {}
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give --out a folder for the reports.")
+    codes, silent = {}, {}
     for number, name in enumerate(chosen, start=1):
         click.echo(f"\n[{number}/{len(chosen)}] {name}")
+        before = _stamp(out / name)
         codes[name] = _deploy(name, target, out / name, store, overrides)
-        if codes[name] == 130:  # Ctrl-C ends the whole, not one of them
-            sys.exit(130)
-    write_table(out)
+        if codes[name] == _INTERRUPTED:  # Ctrl-C ends the whole, not one of them
+            sys.exit(_INTERRUPTED)
+        if _stamp(out / name) == before:  # a report that still lies there is an earlier run's
+            silent[name] = f"exit code {codes[name]}"
+    written = write_pages(out, silent)
     failed = [name for name, code in codes.items() if code]
     click.echo(f"\n{len(chosen) - len(failed)} of {len(chosen)} passed{': not ' + ', '.join(failed) if failed else ''}")
-    click.echo(out / "README.md")
+    for path in written:
+        click.echo(path)
     sys.exit(max(codes.values()))
 
 
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """What changes when a report is written again; None when there is none."""
+    try:
+        found = (folder / "report.json").stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
 def _deploy(name: str, target: str, out: Path, store: Path, overrides: tuple[str, ...]) -> int:
-    # A process each: what one training leaves in memory does not meet the next one's measurements.
+    """The exit code of `edgeattn deploy`, in a process of its own.
+
+    What one training leaves in memory must not meet the next one's measurements.
+    """
     command_line = [sys.executable, "-c", _LAUNCH, "deploy", name, "--target", target]
     command_line += ["--out", str(out), "--store", str(store)]
     for override in overrides:
         command_line += ["--set", override]
+    sys.stdout.flush()  # or what was said here would come after what the deployment says
+    with subprocess.Popen(command_line) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            _end(process)
+            return _INTERRUPTED
+    if code == -signal.SIGINT:
+        return _INTERRUPTED
+    if code < 0:
+        click.echo(f"{name} was ended by signal {-code}; often the system does so for want of memory.", err=True)
+        return MachineError.exit_code
+    return code
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Waits for an interrupted deployment, which a terminal interrupts too; tells it when it was not."""
     try:
-        return subprocess.run(command_line, env=os.environ, check=False).returncode
-    except KeyboardInterrupt:
-        return 130
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        process.wait()
 
 
-def write_table(out: Path) -> None:
-    """OUT/README.md from every OUT/*/report.json."""
+def write_pages(out: Path, silent: Mapping[str, str] | None = None) -> list[Path]:
+    """OUT/README.md and OUT/gallery.html from every OUT/*/report.json; nothing when there is none.
+
+    `silent` names folders whose report is not this run's, each with the reason: they are named below the table.
+    A report that cannot be read is named there too.
+    """
     from edgeattn import report
-    from edgeattn.report.zoo import table
+    from edgeattn.report.zoo import gallery, left_out, table
 
-    found = {path.parent.name: report.load(path.parent) for path in sorted(out.glob("*/report.json"))}
-    links = {str(values["recipe"]): f"{name}/report.md" for name, values in found.items()}
+    missing, found = dict(silent or {}), {}
+    for path in sorted(out.glob("*/report.json")):
+        name = path.parent.name
+        if name in missing:
+            continue
+        try:
+            found[name] = report.load(path)
+        except InputError as error:
+            missing[name] = str(error)
+    if not found:
+        return []
     heading = "# Every system, from PyTorch to the engine that ships\n\n"
-    text = f"{heading}Made by `edgeattn zoo`; figures as in each report.\n\n{table(list(found.values()), links)}"
-    write_atomic(out / "README.md", text)
+    text = f"{heading}Made by `edgeattn zoo`; figures as in each report. [Pictures](gallery.html).\n\n{table(found)}"
+    write_atomic(out / "README.md", text + left_out(missing))
+    write_atomic(out / "gallery.html", gallery(found))
+    return [out / "README.md", out / "gallery.html"]

@@ -13,6 +13,7 @@ _NOT_FORMATS = {
     "base",
     "boxed",
     "calibration",
+    "degrade",
     "download",
     "labelled",
     "scene_plan",

@@ -45,7 +45,10 @@ class Sample:
 class Degradation(Protocol):
     """A camera's or a channel's faults, drawn anew for each call."""
 
-    scale: int
+    @property
+    def scale(self) -> int:
+        """How many times smaller a frame is than its clean image."""
+        ...
 
     def apply(self, clean: Frame, rng: np.random.Generator) -> Frame:
         """uint8 BGR `(H, W, 3)` -> the frame made from it, uint8 `(H / scale, W / scale, 3)`."""

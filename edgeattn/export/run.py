@@ -42,12 +42,14 @@ def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> on
     """The graph by the current exporter, checked; without the exporter's notes on source files and stack traces."""
     size = model.description.preprocess
     names = model.description.inputs
-    example = torch.zeros(2 if dynamic_batch else 1, size.height, size.width, 3, dtype=torch.uint8)
+    # A tensor of its own for each input: given the same one twice, the exporter takes them for one.
+    count = 2 if dynamic_batch else 1
+    example = tuple(torch.zeros(count, size.height, size.width, 3, dtype=torch.uint8) for _ in names)
     shapes = {"frames": tuple({0: torch.export.Dim("batch")} for _ in names)} if dynamic_batch else None
     with _quiet():
         program = torch.onnx.export(
             model,
-            (example,) * len(names),
+            example,
             input_names=list(names),
             output_names=list(model.description.outputs),
             opset_version=opset,

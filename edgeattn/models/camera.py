@@ -95,6 +95,15 @@ class CameraModel(nn.Module):
         return self.network(*(self.normalise(frame.permute(0, 3, 1, 2).float()) for frame in frames))
 
 
+def try_blank(description: Description) -> None:
+    """One blank frame through the untrained network. Raises what the network does with frames that it cannot take."""
+    model = CameraModel(description).eval()
+    size = description.preprocess
+    blank = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        model(*[blank] * len(description.inputs))
+
+
 def save(model: CameraModel, folder: Path) -> None:
     """Write `weights.safetensors` and `model.json` into `folder`."""
     from safetensors.torch import save as to_bytes

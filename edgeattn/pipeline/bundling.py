@@ -29,7 +29,12 @@ def bundle(context: Context, graph: Artifact, engine: Artifact) -> Artifact:
         runner = backends.find(target.backend).load(engine.path, threads=context.threads)
         try:
             samples = prepared(context, context.splits.evaluation, _GOLDEN_SAMPLES)
-            golden = make_golden(runner, samples, quantized=engine.variant == Precision.INT8.value)
+            golden = make_golden(
+                runner,
+                samples,
+                quantized=engine.variant == Precision.INT8.value,
+                comparable=tasks.find(recipe.task).comparable,
+            )
             manifest = _manifest(context, runner.specs, graph, engine)
         finally:
             runner.close()

@@ -6,14 +6,12 @@ beside another file than its own.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +20,6 @@ from edgeattn.artifact import Artifact, Stage, write_atomic
 from edgeattn.backends.base import Runner
 from edgeattn.data.base import Sample
 from edgeattn.framing import Framing
-from edgeattn.imaging import Frame, encode_png
 from edgeattn.pipeline.rows import Row
 from edgeattn.pipeline.stages import Context, backend_modules, data_record, framing, prepared
 from edgeattn.provenance import code_version, library_versions
@@ -30,8 +27,6 @@ from edgeattn.provenance import code_version, library_versions
 REFERENCE = "train/fp32"
 _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
-_EXAMPLES = 8
-_THUMBNAIL, _PICTURE = 128, 320
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
 _ACCURACY_LAYOUT = 1
 _LATENCY_LAYOUT = 1
@@ -175,18 +170,19 @@ def _parents(rows: Sequence[Row]) -> dict[str, str]:
     return parents
 
 
-def load_outputs(check: Artifact) -> Outputs:
-    """The outputs of an accuracy check, one dictionary of batch-1 arrays per sample."""
+def load_outputs(check: Artifact, first: int | None = None) -> Outputs:
+    """The outputs of an accuracy check, one dictionary of batch-1 arrays per sample, of the `first` or all of them."""
     with np.load(check.path / "outputs.npz", allow_pickle=False) as arrays:
         stored = {name: arrays[name] for name in arrays.files}
     if not any("/" in name for name in stored):
         count = len(next(iter(stored.values())))
+        count = count if first is None else min(first, count)
         return [{name: values[i : i + 1] for name, values in stored.items()} for i in range(count)]
     outputs: dict[int, dict[str, NDArray[Any]]] = {}
     for key, value in stored.items():
         index, _, name = key.partition("/")
         outputs.setdefault(int(index), {})[name] = value
-    return [outputs[index] for index in sorted(outputs)]
+    return [outputs[index] for index in sorted(outputs)][:first]
 
 
 def _save_outputs(outputs: Outputs, path: Path) -> None:
@@ -197,47 +193,6 @@ def _save_outputs(outputs: Outputs, path: Path) -> None:
     else:
         arrays = {f"{index}/{name}": value for index, output in enumerate(outputs) for name, value in output.items()}
     np.savez(path, **arrays)  # type: ignore[arg-type]
-
-
-def examples(context: Context, checks: dict[str, Artifact]) -> list[dict[str, Any]]:
-    """Evaluation images whose decision differs from the reference's in some row, those of most rows first.
-
-    Of results that are maps or places rather than labels there are pictures too: the reference's and that of the row
-    that agrees least.
-    """
-    task = tasks.find(context.recipe.task)
-    samples, labels = context.splits.evaluation, context.splits.labels
-    outputs = {name: load_outputs(check) for name, check in checks.items()}
-    reference = outputs.pop(REFERENCE)
-    changed: dict[int, dict[str, float]] = {}
-    for name, values in outputs.items():
-        for index, (ours, theirs) in enumerate(zip(values, reference, strict=True)):
-            if (agreement := task.agreement(ours, theirs)) < 1.0:
-                changed.setdefault(index, {})[name] = agreement
-    ranked = sorted(changed.items(), key=lambda item: (-len(item[1]), min(item[1].values()), item[0]))
-    found = []
-    for index, agreements in ranked[:_EXAMPLES]:
-        sample = samples[index]
-        words = task.describe(reference[index], sample.target, labels)
-        entry: dict[str, Any] = {
-            "name": samples.name(index),
-            "image_png_base64": _png(sample.frame, _THUMBNAIL),
-            "truth": words["truth"],
-            "reference": words["predicted"],
-            "changed": {n: task.describe(outputs[n][index], sample.target, labels)["predicted"] for n in agreements},
-        }
-        if task.target != "label":
-            worst = min(agreements, key=lambda name: agreements[name])
-            shown = {REFERENCE: reference[index], worst: outputs[worst][index]}
-            entry["pictures"] = {name: _drawn(context, sample, values) for name, values in shown.items()}
-        found.append(entry)
-    return found
-
-
-def _drawn(context: Context, sample: Sample, outputs: dict[str, NDArray[Any]]) -> str:
-    views = framing(context, sample).views
-    result = tasks.find(context.recipe.task).decode(outputs, views, context.splits.labels, 0.0)
-    return _png(result.draw(sample.frames[-1]), _PICTURE)
 
 
 def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] | None:
@@ -282,10 +237,3 @@ def _camera_calls(context: Context) -> tuple[dict[str, NDArray[np.uint8]], ...]:
     calls = [_raw(context, samples[i]) for i in range(min(_LATENCY_FRAMES, len(samples)))]
     shapes = {name: frame.shape for name, frame in calls[0].items()}
     return tuple(call for call in calls if all(frame.shape == shapes[name] for name, frame in call.items()))
-
-
-def _png(frame: Frame, side: int) -> str:
-    scale = side / max(frame.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    small = np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=method), np.uint8)
-    return base64.b64encode(encode_png(small)).decode()

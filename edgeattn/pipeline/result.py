@@ -9,7 +9,7 @@ from typing import Any
 from edgeattn import host
 from edgeattn.artifact import Stage, sha256_file
 from edgeattn.measure.select import misses
-from edgeattn.pipeline import checks, stages
+from edgeattn.pipeline import checks, pictures, stages
 from edgeattn.pipeline.state import Run
 from edgeattn.provenance import git_revision
 
@@ -38,7 +38,8 @@ def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
         "rows": [row.to_dict() for row in state.rows],
         "selected": _selected(state),
         "verdict": _verdict(state, until),
-        "examples": checks.examples(context, state.accuracy) if checks.REFERENCE in state.accuracy else [],
+        "examples": pictures.examples(context, state.accuracy) if checks.REFERENCE in state.accuracy else [],
+        "gallery": pictures.gallery(context, state.accuracy) if checks.REFERENCE in state.accuracy else None,
         "per_class": checks.per_label(context, state.accuracy),
         "training": _training(state),
         "search": _search(state),

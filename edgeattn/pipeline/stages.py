@@ -258,6 +258,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         inputs["quantize"] = recipe.quantize.model_dump()
         inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]
         inputs["preprocess"] = context.preprocess.to_dict()
+        inputs["prepared_by"] = code_version("edgeattn.framing")
         inputs["vnni"] = vnni
     return context.build(Stage.QUANTIZE, precision.value, inputs, make)
 

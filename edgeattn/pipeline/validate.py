@@ -6,7 +6,7 @@ import importlib.util
 
 from edgeattn import backends, data, models, tasks
 from edgeattn.artifact import Precision, Stage
-from edgeattn.errors import MissingLibrary, RecipeError
+from edgeattn.errors import MissingLibrary, ModelError, RecipeError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.quantize import calibration
@@ -49,6 +49,23 @@ def validate(context: Context, until: Stage) -> None:
         _check_model(context)
 
 
+def _check_frame(context: Context) -> None:
+    """One blank frame through the untrained network: sides that do not fit it are found before the training."""
+    from edgeattn.models.camera import Description, try_blank
+
+    recipe = context.recipe
+    zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    labels = context.splits.labels
+    try:
+        description = Description(recipe.model.name, recipe.model.settings, labels, context.preprocess, zero, one)
+        try_blank(description)
+    except (ValueError, RuntimeError, ModelError) as error:
+        raise RecipeError(
+            f"recipe {recipe.name}: the model {recipe.model.name} cannot take frames of {recipe.input.height} x "
+            f"{recipe.input.width} pixels ({str(error).splitlines()[0]}); change input or model."
+        ) from error
+
+
 def _check_input(context: Context, task: Task) -> None:
     section = context.recipe.input
     if section.fit != "tile":
@@ -84,6 +101,7 @@ def _check_model(context: Context) -> None:
             f"recipe {recipe.name}: the model {recipe.model.name} is made for the task '{module.TASK}', got "
             f"'{recipe.task}'; change task or model.name."
         )
+    _check_frame(context)
     inputs = tasks.find(recipe.task).inputs
     if tuple(getattr(module, "INPUTS", ("frame",))) != inputs:
         raise RecipeError(

@@ -35,6 +35,8 @@ def float_nodes(graph: onnx.GraphProto) -> dict[str, str]:
             reasons[node.name] = "attention score or value product: both sides are activations"
         elif node.op_type == "Add" and len(activations) == 2:
             reasons[node.name] = "residual add carries the signal past the block"
+        elif node.op_type == "Sub" and len(activations) == 2:
+            reasons[node.name] = "difference of two activations, such as the sides of a box: small beside either"
         elif node.op_type == "Mul" and len(activations) == 2:
             reasons[node.name] = "gate: one activation scales another"
     return reasons

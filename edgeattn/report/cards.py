@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.report import sentences, wording
-from edgeattn.report.facts import Row, dig, float_parent
+from edgeattn.report.facts import Row, bounds, dig, float_parent
+from edgeattn.report.scale import scale_of
 
 Card = dict[str, Any]
 
@@ -27,15 +28,13 @@ def cards(row: Row | None, bundle: Row | None, reference: Row | None, budget: Ma
 
 
 def _accuracy(row: Row, reference: Row | None, limit: Any) -> Card:
-    unit = sentences.unit_of(row)
-    digits = wording.digits_of(unit)
-    interval = wording.interval(dig(row, "drift", "ci95"), digits, sign=True)
+    scale = scale_of(row)
+    interval = wording.interval(dig(row, "drift", "ci95"), scale.digits, sign=True)
     lines = [_interval_line(interval, dig(row, "metric", "n"))]
     before, after = dig(reference, "metric", "value"), dig(row, "metric", "value")
     if before is not None and after is not None:
-        value = wording.with_unit(wording.fixed(after, digits), unit)
-        lines.insert(0, f"{row['metric']['name']} {wording.fixed(before, digits)} → {value}")
-    return _card("Change of accuracy", wording.delta(dig(row, "drift", "metric_delta"), unit), lines, limit)
+        lines.insert(0, f"{scale.name} {wording.fixed(before, scale.digits)} → {scale.value(after)}")
+    return _card("Change of accuracy", scale.short(dig(row, "drift", "metric_delta")), lines, limit)
 
 
 def _interval_line(interval: str, n: Any) -> str:
@@ -50,23 +49,23 @@ def _speeds(row: Row) -> list[Card]:
     latency = row["latency"] or {}
     against = dig(row, "drift", "reference") or "the reference"
     title = "Speed against the reference"
-    made = [_speed(title, latency.get("ratio_to_reference"), latency.get("ratio_ci95"), against)]
+    made = [_speed(title, latency.get("ratio_to_reference"), bounds(latency, "ratio_ci95"), against)]
     if row["emulated"]:
         made[0]["lines"].append("emulated, not the device")
     if parent := float_parent(row):
         other = wording.precision(str(parent["variant"]))
-        bounds = dig(parent, "ratio_ci95")
-        made.append(_speed(f"Speed against {other}", dig(parent, "ratio"), bounds, f"{other}, its float parent"))
+        span = bounds(parent, "ratio_ci95")
+        made.append(_speed(f"Speed against {other}", dig(parent, "ratio"), span, f"{other}, its float parent"))
     return made
 
 
-def _speed(title: str, ratio: float | None, bounds: Sequence[float] | None, other: str) -> Card:
+def _speed(title: str, ratio: float | None, span: Sequence[float] | None, other: str) -> Card:
     if not ratio:
         return _card(title, wording.NOTHING, ["not measured"])
-    if bounds is None or bounds[0] <= 0:
+    if span is None or span[0] <= 0:
         return _card(title, wording.times(1 / ratio), ["without interval", f"as fast as {other}"])
-    beyond = "no difference beyond chance" if bounds[0] <= 1 <= bounds[1] else ""
-    interval = f"{wording.CI} {sentences.speeds(bounds)}"
+    beyond = "no difference beyond chance" if span[0] <= 1 <= span[1] else ""
+    interval = f"{wording.CI} {sentences.speeds(span)}"
     return _card(title, wording.times(1 / ratio), [interval, f"as fast as {other}", beyond])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeattn.report import sentences, timing, wording
 from edgeattn.report.facts import Report, Row, dig, not_worth_it, reference_name, selected_row
+from edgeattn.report.scale import scale_of
 
 # What a status looks like beside its word: it is never told by colour alone.
 MARKS = {"ok": "✓", "cached": "✓", "deferred": "…", "unsupported": "–", "failed": "✕"}
@@ -16,7 +17,7 @@ MARKS = {"ok": "✓", "cached": "✓", "deferred": "…", "unsupported": "–", 
 def stage_row(report: Report, row: Row) -> dict[str, Any]:
     """The cells of one line of the stage table: each a figure and, below it, its interval."""
     reference = f"{row['stage']}/{row['variant']}" == reference_name(report)
-    digits = wording.digits_of(sentences.unit_of(row))
+    digits = scale_of(row).digits
     drift, latency = row["drift"] or {}, row["latency"] or {}
     return {
         "backend": row["backend"] or wording.NOTHING,

@@ -24,6 +24,12 @@ def dig(value: Any, *keys: str) -> Any:
     return value
 
 
+def bounds(value: Any, *keys: str) -> tuple[float, float] | None:
+    """The interval there as (low, high); None when it is missing or an end of it could not be told."""
+    found = dig(value, *keys)
+    return None if found is None or None in found else (found[0], found[1])
+
+
 def labels(rows: Sequence[Row]) -> list[str]:
     """`stage/variant` per row; the backend is added where two rows would share a name."""
     names = [f"{row['stage']}/{row['variant']}" for row in rows]
@@ -86,7 +92,7 @@ def drop(row: Row | None) -> float | None:
 
 def drop_interval(row: Row | None) -> tuple[float, float] | None:
     """The 95 % interval of `drop`, (best case, worst case)."""
-    interval = dig(row, "drift", "ci95")
+    interval = bounds(row, "drift", "ci95")
     if interval is None:
         return None
     low, high = interval
@@ -112,7 +118,7 @@ def float_parent(row: Row) -> Mapping[str, Any] | None:
 
 def not_worth_it(row: Row) -> bool:
     """True when the engine's latency interval against its float parent does not lie below 1."""
-    interval = dig(float_parent(row), "ratio_ci95")
+    interval = bounds(float_parent(row), "ratio_ci95")
     return interval is not None and interval[1] >= 1.0
 
 

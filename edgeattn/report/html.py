@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeattn.report import cards, cells, plots, sections, sentences, timing, verdict, wording
+from edgeattn.report import cards, cells, pictures, plots, sections, sentences, timing, verdict, wording
 from edgeattn.report.facts import (
     Report,
     Row,
     bundle_row,
     dig,
-    higher_is_better,
     labels,
     limits,
     path,
@@ -20,6 +19,7 @@ from edgeattn.report.facts import (
     selected_row,
 )
 from edgeattn.report.plots import trade
+from edgeattn.report.scale import Scale, scale_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATES = {True: "kept", False: "missed", None: "open"}
@@ -28,8 +28,15 @@ STATE_MARKS = {True: "✓", False: "✕", None: "…"}
 
 def page(report: Report) -> str:
     """The whole page as text. Everything from the report is escaped; only the plots are markup."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    drawn = {name: Markup(svg) for name, svg in plots.all_plots(report).items()}
+    return fill("report.html.j2", plots=drawn, **view(report))
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template of this room with `values`, each escaped unless it is markup."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -38,8 +45,7 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = {name: Markup(svg) for name, svg in plots.all_plots(report).items()}
-    return environment.get_template("report.html.j2").render(plots=drawn, **view(report))
+    return environment.get_template(template).render(**values)
 
 
 def view(report: Report) -> dict[str, Any]:
@@ -59,7 +65,7 @@ def _answer(report: Report, chosen: Row | None) -> dict[str, Any]:
     """The verdict, the figures it stands on, and the way to what ships."""
     reference = reference_row(report)
     held = limits(report, chosen)
-    budget = [_limit(limit, sentences.unit_of(chosen or reference)) for limit in held]
+    budget = [_limit(limit, scale_of(chosen or reference)) for limit in held]
     lines = {line["key"]: line for line in budget}
     return {
         "pill": verdict.pill(report, chosen),
@@ -108,6 +114,10 @@ def _table(report: Report, chosen: Row | None) -> dict[str, Any]:
 
 def _sections(report: Report) -> dict[str, Any]:
     return {
+        "gallery": pictures.gallery(report),
+        "further": sections.further(report),
+        "samples": sentences.samples(report),
+        "examples_title": "Changed predictions" if sentences.predicts(report) else "Results that differ most",
         "examples_sentence": sentences.examples(report),
         "examples": [sections.example(entry) for entry in report.get("examples") or []],
         "per_class": sections.per_class(report),
@@ -139,8 +149,8 @@ def _speeds(row: Row | None, worth: list[str]) -> list[str]:
     return worth if row is None or row["latency"] is None else [sentences.against_reference(row), *worth]
 
 
-def _limit(limit: Any, unit: str) -> dict[str, str]:
-    name, bound, value = sentences.limit_texts(limit, unit)
+def _limit(limit: Any, scale: Scale) -> dict[str, str]:
+    name, bound, value = sentences.limit_texts(limit, scale)
     return {
         "key": limit.key,
         "name": name,
@@ -154,14 +164,12 @@ def _limit(limit: Any, unit: str) -> dict[str, str]:
 
 
 def _step(report: Report, row: Row, chosen: Row | None) -> dict[str, Any]:
-    unit = sentences.unit_of(row)
-    digits = wording.digits_of(unit)
+    scale = scale_of(row)
     drift = row["drift"] or {}
-    metric = wording.with_unit(wording.fixed(dig(row, "metric", "value"), digits), unit)
-    interval = wording.interval(drift.get("ci95"), digits, sign=True)
+    interval = wording.interval(drift.get("ci95"), scale.digits, sign=True)
     name = f"{row['stage']}/{row['variant']}"
     lines = [
-        wording.delta(drift.get("metric_delta"), unit),
+        scale.short(drift.get("metric_delta")),
         f"{wording.CI} {interval}" if interval else "",
         f"SQNR {cells.sqnr(row)}",
         sentences.setting(report, row) or "",
@@ -172,7 +180,7 @@ def _step(report: Report, row: Row, chosen: Row | None) -> dict[str, Any]:
         lines = ["not compared"]
     return {
         "name": name,
-        "metric": metric,
+        "metric": scale.value(dig(row, "metric", "value")),
         "lines": [line for line in lines if line],
         "chosen": row is chosen,
         "status": row["status"],
@@ -181,11 +189,10 @@ def _step(report: Report, row: Row, chosen: Row | None) -> dict[str, Any]:
 
 
 def _metric_head(row: Row | None) -> dict[str, str]:
-    unit = sentences.unit_of(row)
-    name = str(dig(row, "metric", "name") or "metric")
+    scale = scale_of(row)
     return {
-        "name": name,
-        "unit": unit,
-        "change": wording.delta_unit(unit),
-        "direction": "higher is better" if higher_is_better(row) else "lower is better",
+        "head": scale.head,
+        "name": scale.name,
+        "change": wording.delta_unit(scale.unit),
+        "direction": scale.direction,
     }

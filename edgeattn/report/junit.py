@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 from edgeattn.report import sentences, wording
 from edgeattn.report.facts import DONE, Report, Row, labels, limits, selected_row
+from edgeattn.report.scale import scale_of
 
 
 def suites(report: Report) -> str:
@@ -59,7 +60,7 @@ def _limit_cases(report: Report) -> list[ET.Element]:
     row = selected_row(report)
     cases = []
     for limit in limits(report, row):
-        name, bound, value = sentences.limit_texts(limit, sentences.unit_of(row))
+        name, bound, value = sentences.limit_texts(limit, scale_of(row))
         case = _case(limit.key)
         if limit.passed is None:
             _result(case, "skipped", f"{name} was not measured; the limit is {bound}")

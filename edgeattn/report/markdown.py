@@ -5,15 +5,15 @@ from __future__ import annotations
 import html
 import re
 
-from edgeattn.report import sentences, timing, verdict, wording
+from edgeattn.report import sections, sentences, timing, verdict, wording
 from edgeattn.report.cells import every_figure, executed, host, notes, stage_row
-from edgeattn.report.facts import Report, dig, labels, limits, path, selected_row
+from edgeattn.report.facts import Report, dig, labels, limits, path, reference_row, selected_row
+from edgeattn.report.scale import scale_of
 
 
 def comment(report: Report) -> str:
     """The verdict, the budget, one table, the host and the command, as Markdown."""
     row = selected_row(report)
-    unit = sentences.unit_of(row)
     mark = "✅" if report["verdict"]["passed"] else "❌"
     drop_max = dig(report, "budget", "metric_drop_max")
     says = [sentences.accuracy(row, drop_max)] if row else []
@@ -21,18 +21,19 @@ def comment(report: Report) -> str:
         says.append(sentences.against_reference(row))
     says += [*verdict.worth_unsaid(report), sentences.stages(path(report)), *verdict.reasons(report)]
     parts = [
-        f"## {mark} {_escaped(sentences.headline(report))}",
-        _escaped(f"{report['recipe']} on {report['target']}, {wording.moment(report['created'])}"),
-        _escaped(wording.stopped(why)) if (why := verdict.why(report)) else "",
-        "\n".join(f"- {_escaped(wording.stopped(text))}" for text in dict.fromkeys(says)),
+        f"## {mark} {escaped(sentences.headline(report))}",
+        escaped(f"{report['recipe']} on {report['target']}, {wording.moment(report['created'])}"),
+        escaped(wording.stopped(why)) if (why := verdict.why(report)) else "",
+        "\n".join(f"- {escaped(wording.stopped(text))}" for text in dict.fromkeys(says)),
     ]
     # The first sentence above has said what an interval past the limit means.
     held = [
-        [*sentences.limit_texts(limit, unit), sentences.limit_state(limit, brief=True)] for limit in limits(report, row)
+        [*sentences.limit_texts(limit, scale_of(row)), sentences.limit_state(limit, brief=True)]
+        for limit in limits(report, row)
     ]
     if held:
         parts.append(_table(("budget", "limit", "measured", "result"), held))
-    parts += [_rows(report), _notes(report), _escaped(timing.caption(report))]
+    parts += [_rows(report), _further(report), _notes(report), escaped(timing.caption(report))]
     facts = [list(pair) for pair in host(report)]
     parts.append(f"<details><summary>Host and data</summary>\n\n{_table(('', ''), facts)}\n\n</details>")
     parts.append(f"Again: {_code(sentences.command(report))}")
@@ -41,10 +42,9 @@ def comment(report: Report) -> str:
 
 def _rows(report: Report) -> str:
     chosen = selected_row(report)
-    head = sentences.unit_of(chosen)
-    name = str(dig(chosen, "metric", "name") or "metric")
+    scale = scale_of(chosen or reference_row(report))
     heads = (
-        "row", "backend", "status", f"{name}{f', {head}' if head else ''} (95 %)", "n", "change (95 %)", "p", "SQNR dB",
+        "row", "backend", "status", f"{escaped(scale.head)} (95 %)", "n", "change (95 %)", "p", "SQNR dB",
         "p50 ms", "p99 ms", "time ÷ reference (95 %)", "size", "peak memory", "executed",
     )  # fmt: skip
     lines = []
@@ -63,10 +63,20 @@ def _rows(report: Report) -> str:
     return _table(heads, lines)
 
 
+def _further(report: Report) -> str:
+    found = sections.further(report)
+    if found is None:
+        return ""
+    lines = [
+        [f"{line['name']} ({line['direction']})", *(_pair(cell) for cell in line["cells"])] for line in found["lines"]
+    ]
+    return _table(("further metric", *map(escaped, found["columns"])), lines)
+
+
 def _notes(report: Report) -> str:
     """A line per row that has notes: beside the figures they would make the table too wide to read."""
     pairs = ((label, notes(report, row)) for label, row in zip(labels(report["rows"]), report["rows"], strict=True))
-    return "\n".join(f"- {_escaped(label)}: {_escaped(' '.join(found))}" for label, found in pairs if found)
+    return "\n".join(f"- {escaped(label)}: {escaped(' '.join(found))}" for label, found in pairs if found)
 
 
 def _pair(cell: tuple[str, str]) -> str:
@@ -75,11 +85,11 @@ def _pair(cell: tuple[str, str]) -> str:
 
 def _table(heads: tuple[str, ...], lines: list[list[str]]) -> str:
     rows = [heads, ["---"] * len(heads)]
-    body = [[_escaped(cell) for cell in line] for line in lines]
+    body = [[escaped(cell) for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [*rows, *body])
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """One line in which nothing is markup: neither Markdown's nor HTML's."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split())
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(line, quote=False))

@@ -52,6 +52,13 @@ class Values:
     spec: Any
 
 
+@dataclass(frozen=True)
+class Later:
+    """The field came after the first reports were written: it may be missing."""
+
+    spec: Any
+
+
 TEXT = Leaf("a text", (str,))
 FLAG = Leaf("true or false", (bool,))
 NUMBER = Leaf("a number", (int, float))
@@ -59,6 +66,8 @@ COUNT = Leaf("a whole number", (int,))
 ANY = Leaf("any value", (object, bool))
 MEASURED = Maybe(NUMBER)
 INTERVAL = Maybe(Each(NUMBER, 2))
+OPEN_INTERVAL = Maybe(Each(MEASURED, 2))  # an end that could not be told is null
+PNG = Leaf("a PNG as base64 text", (str,))
 
 ROW = {
     "stage": TEXT,
@@ -69,13 +78,21 @@ ROW = {
     "artifact": Maybe({"path": Maybe(TEXT), "sha256": Maybe(TEXT), "size_bytes": Maybe(COUNT)}),
     "seconds": MEASURED,
     "metric": Maybe(
-        {"name": TEXT, "value": MEASURED, "ci95": INTERVAL, "n": Maybe(COUNT), "higher_is_better": FLAG},
+        {
+            "name": TEXT,
+            "value": MEASURED,
+            "ci95": OPEN_INTERVAL,
+            "n": Maybe(COUNT),
+            "higher_is_better": FLAG,
+            "unit": Later(Maybe(TEXT)),
+            "others": Later(Maybe(Values(MEASURED))),
+        },
     ),
     "drift": Maybe(
         {
             "reference": TEXT,
             "metric_delta": MEASURED,
-            "ci95": INTERVAL,
+            "ci95": OPEN_INTERVAL,
             "p_value": MEASURED,
             "test": Maybe(TEXT),
             "sqnr_db": MEASURED,
@@ -138,6 +155,10 @@ REPORT = {
     "rows": Each(ROW),
     "selected": Maybe({"variant": TEXT, "backend": Maybe(TEXT), "artifact_sha256": TEXT, "why": Maybe(TEXT)}),
     "verdict": {"passed": FLAG, "reasons": Each(TEXT)},
+    "examples": Later(Maybe(Each({"pictures": Later(Maybe(Values(PNG)))}))),
+    "gallery": Later(
+        Maybe({"name": Maybe(TEXT), "frames": Each(PNG), "attention": Maybe(PNG), "results": Values(PNG)}),
+    ),
 }
 
 
@@ -224,13 +245,13 @@ def _list_problems(where: str, spec: Each, value: Any) -> Iterator[str]:
 
 
 def _object_problems(where: str, spec: Any, value: Mapping[str, Any]) -> Iterator[str]:
-    """`spec` is either the promised keys with a spec each, or `Values` where the keys are free."""
+    """`spec` is the promised keys with a spec each, `Later` ones may be missing; `Values` where they are free."""
     wanted = dict.fromkeys(value, spec.spec) if isinstance(spec, Values) else spec
     for key, inner in wanted.items():
         name = f"{where}.{key}" if where else key
         if key in value:
-            yield from _problems(name, inner, value[key])
-        else:
+            yield from _problems(name, inner.spec if isinstance(inner, Later) else inner, value[key])
+        elif not isinstance(inner, Later):
             yield f"{name} is missing"
 
 

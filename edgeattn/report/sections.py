@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.report import sentences, wording
-from edgeattn.report.facts import Report, dig
+from edgeattn.report.facts import Report, dig, labels, reference_name
+from edgeattn.report.pictures import picture
+from edgeattn.report.scale import scale_named, scale_per_label
 
-SMALL_IMAGE = 160  # pixels; below this an enlarged image keeps its hard pixel edges
+_SHADED_PERCENT = 5.0  # a change of this much gets the full colour
 
 
 def example(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """One image whose prediction changed; `image` is None when the data is no PNG."""
-    data = str(entry.get("image_png_base64") or "")
-    try:
-        raw = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    is_png = raw.startswith(b"\x89PNG\r\n\x1a\n")
+    """One sample whose result changed: its picture and those of two rows' results, where there are any."""
     return {
-        "image": f"data:image/png;base64,{data}" if is_png else None,
-        "small": is_png and int.from_bytes(raw[16:20], "big") <= SMALL_IMAGE,
+        "image": picture(entry.get("image_png_base64"), str(entry.get("name"))),
+        "pictures": [picture(data, name) for name, data in (entry.get("pictures") or {}).items()],
         "name": entry.get("name"),
         "truth": entry.get("truth"),
         "reference": entry.get("reference"),
@@ -32,34 +26,68 @@ def example(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def per_class(report: Report) -> dict[str, Any] | None:
-    """A line per class, a column per row; `shade` -1..1 is the change from the first column over 5 points."""
+    """A line per class, a column per row; `shade` -1..1 is the change from the first column over 5 % of the scale."""
     found = report.get("per_class")
     if not found:
         return None
     columns: Mapping[str, Sequence[float | None]] = found["values"]
+    scale = scale_per_label(report)
+    digits, full = (1, _SHADED_PERCENT) if scale.unit else (3, _SHADED_PERCENT / 100)
     first = next(iter(columns), None)
     lines = []
     for index, label in enumerate(found["labels"]):
         values = [column[index] if index < len(column) else None for column in columns.values()]
         base = values[0] if values else None
-        cells = []
-        for name, value in zip(columns, values, strict=True):
-            change = None if value is None or base is None or name == first else value - base
-            cells.append(
-                {
-                    "value": wording.fixed(value, 1),
-                    "change": "" if change is None or abs(change) < 0.05 else wording.signed(change, 1),
-                    "shade": 0.0 if change is None else round(max(-1.0, min(1.0, change / 5)), 2),
-                }
-            )
+        changes = [
+            None if value is None or base is None or name == first else value - base
+            for name, value in zip(columns, values, strict=True)
+        ]
+        cells = [
+            {
+                "value": wording.fixed(value, digits),
+                "change": _changed(change, digits),
+                "shade": 0.0 if change is None else round(max(-1.0, min(1.0, change / full)), 2),
+            }
+            for value, change in zip(values, changes, strict=True)
+        ]
         lines.append({"label": label, "cells": cells})
-    each = None if not found["labels"] else (dig(report, "data", "eval_n") or 0) / len(found["labels"])
+    # Only labels divide the images between them.
+    each = (dig(report, "data", "eval_n") or 0) / len(lines) if lines and sentences.predicts(report) else None
     return {
         "sentence": sentences.per_class(report),
         "columns": list(columns),
         "lines": lines,
+        "unit": scale.unit,
+        "what": "Percent right" if sentences.predicts(report) else f"{scale.head}, class by class",
         "each": wording.count(each) if each else None,
     }
+
+
+def _changed(change: float | None, digits: int) -> str:
+    """The change with its sign; empty when there is none to be seen."""
+    return "" if change is None or wording.rounds_to_zero(change, digits) else wording.signed(change, digits)
+
+
+def further(report: Report) -> dict[str, Any] | None:
+    """The task's further metrics: a line per metric, a column per row that has them, the reference's first."""
+    named = list(zip(labels(report["rows"]), report["rows"], strict=True))
+    found = [(label, row) for label, row in named if dig(row, "metric", "others")]
+    if not found:
+        return None
+    reference = reference_name(report)
+    found.sort(key=lambda pair: pair[0] != reference)
+    first = found[0][1] if found[0][0] == reference else None
+    names = list(dict.fromkeys(name for _, row in found for name in row["metric"]["others"]))
+    lines = []
+    for name in names:
+        scale = scale_named(report, name)
+        cells = []
+        for _, row in found:
+            value, base = dig(row, "metric", "others", name), dig(first, "metric", "others", name)
+            change = None if row is first or value is None or base is None else value - base
+            cells.append((wording.fixed(value, scale.digits), _changed(change, scale.digits)))
+        lines.append({"name": scale.head, "direction": scale.direction, "cells": cells})
+    return {"columns": [label for label, _ in found], "lines": lines, "reference": reference if first else None}
 
 
 def training(report: Report) -> dict[str, Any] | None:

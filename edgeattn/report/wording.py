@@ -16,13 +16,23 @@ def fixed(value: float | None, digits: int) -> str:
     if value is None:
         return NOTHING
     text = f"{value:,.{digits}f}"
-    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+    return text.lstrip("-") if rounds_to_zero(value, digits) else text.replace("-", "−")
 
 
 def signed(value: float | None, digits: int) -> str:
     """0.25, 2 -> "+0.25"; -0.1, 2 -> "−0.10"; 0, 2 -> "0.00"."""
     text = fixed(value, digits)
     return text if value is None or value < 0 or re.fullmatch(r"[0.]+", text) else f"+{text}"
+
+
+def rounds_to_zero(value: float, digits: int) -> bool:
+    """True when `fixed` writes a zero."""
+    return float(f"{value:.{digits}f}") == 0
+
+
+def metric(name: str) -> str:
+    """A metric's name in words: corner_error -> "corner error"."""
+    return name.replace("_", " ")
 
 
 def digits_of(unit: str) -> int:
@@ -47,9 +57,9 @@ def delta(value: float | None, unit: str) -> str:
     return with_unit(signed(value, digits_of(unit)), delta_unit(unit, value))
 
 
-def interval(bounds: Sequence[float] | None, digits: int, *, sign: bool = False) -> str:
-    """(-0.45, 0.25) -> "−0.45 to +0.25" with `sign`; empty when there is none."""
-    if bounds is None:
+def interval(bounds: Sequence[float | None] | None, digits: int, *, sign: bool = False) -> str:
+    """(-0.45, 0.25) -> "−0.45 to +0.25" with `sign`; empty when there is none, or an end of it is missing."""
+    if bounds is None or None in bounds:
         return ""
     write = signed if sign else fixed
     return f"{write(bounds[0], digits)} to {write(bounds[1], digits)}"
@@ -67,9 +77,9 @@ def ratio(value: float | None) -> str:
     return fixed(value, 3 if value is not None and value < 0.0995 else 2)
 
 
-def ratios(bounds: Sequence[float] | None) -> str:
+def ratios(bounds: Sequence[float | None] | None) -> str:
     """An interval of ratios; empty when there is none."""
-    return "" if bounds is None else f"{ratio(bounds[0])} to {ratio(bounds[1])}"
+    return "" if bounds is None or None in bounds else f"{ratio(bounds[0])} to {ratio(bounds[1])}"
 
 
 def times(speed: float) -> str:

@@ -1,79 +1,116 @@
-"""Many reports as one table: what each system kept from PyTorch to the engine that ships."""
+"""Many reports side by side, as a table and as a page of pictures: what each system kept from PyTorch to its engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-from edgeattn.report import wording
-from edgeattn.report.facts import Report, Row, dig, float_parent, selected_row
+from edgeattn.report import cells, pictures, sentences, verdict, wording
+from edgeattn.report.facts import Report, Row, bounds, dig, float_parent, reference_name, reference_row, selected_row
+from edgeattn.report.markdown import escaped
+from edgeattn.report.pictures import Picture
+from edgeattn.report.scale import Scale, scale_of
 
 HEADS = (
     "recipe", "task", "model", "parameters", "MACs", "metric", "PyTorch FP32 (95 %)", "ONNX", "INT8 graph",
-    "engine that ships", "change (95 %)", "SQNR dB", "time ÷ PyTorch (95 %)", "INT8 ÷ float engine (95 %)", "passed",
-    "why this one",
+    "engine that ships (95 %)", "change (95 %)", "SQNR dB", "time ÷ PyTorch (95 %)", "INT8 ÷ float engine (95 %)",
+    "passed", "why this one",
 )  # fmt: skip
+_PASSED = {"yes": "yes", "wait": "so far", "no": "no"}
 
 
-def table(reports: Sequence[Report], links: Mapping[str, str] | None = None) -> str:
-    """Markdown: a line per report, in their order; `links` lead from a recipe's name to its report."""
-    lines = [_line(report, (links or {}).get(str(report["recipe"]))) for report in reports]
-    rows = [HEADS, ["---"] * len(HEADS), *lines]
-    return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows) + "\n"
+def table(reports: Mapping[str, Report]) -> str:
+    """Markdown: a line per report, in their order; the keys are their folders, which the recipes' names link to."""
+    lines = [_line(report, folder) for folder, report in reports.items()]
+    rows = [list(HEADS), ["---"] * len(HEADS), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-def _line(report: Report, link: str | None) -> list[str]:
+def left_out(reasons: Mapping[str, str]) -> str:
+    """Below the table: who has no line in it, and why; "" when there is nobody."""
+    if not reasons:
+        return ""
+    lines = [f"- {escaped(name)}: {escaped(wording.stopped(reason))}" for name, reason in reasons.items()]
+    return "\nWithout a report that could be shown:\n\n" + "\n".join(lines) + "\n"
+
+
+def gallery(reports: Mapping[str, Report]) -> str:
+    """A page of its own: per report the input, the attention map, the FP32 result and the one that ships."""
+    from edgeattn.report.html import fill
+
+    return fill("gallery.html.j2", systems=[_system(report, folder) for folder, report in reports.items()])
+
+
+def _line(report: Report, folder: str) -> list[str]:
     rows = {f"{row['stage']}/{row['variant']}": row for row in report["rows"]}
-    reference, chosen = rows.get("train/fp32"), selected_row(report)
-    unit = str(dig(reference, "metric", "unit") or "")
-    name = str(report["recipe"])
-    return [
-        f"[{name}]({link})" if link else name,
+    reference, chosen = reference_row(report), selected_row(report)
+    scale = scale_of(reference)
+    ships = f"{wording.precision(str(chosen['variant']))} {_metric(chosen, scale)}" if chosen else "none"
+    plain = [
         str(report["task"]),
-        str(report["model"]),
-        wording.count(dig(report, "training", "params")),
-        wording.count(dig(report, "training", "macs")),
-        f"{dig(reference, 'metric', 'name') or wording.NOTHING}{f', {unit}' if unit else ''}",
-        _metric(reference, unit),
-        _metric(rows.get("export/fp32"), unit, interval=False),
-        _metric(rows.get("quantize/int8"), unit, interval=False),
-        f"{chosen['variant'].upper()} {_metric(chosen, unit)}" if chosen else "none",
-        _change(chosen, unit),
-        _sqnr(chosen),
-        _ratio(dig(chosen, "latency", "ratio_to_reference"), dig(chosen, "latency", "ratio_ci95")),
-        _against_float(rows.get("compile/int8")),
-        "yes" if report["verdict"]["passed"] else "no",
-        str(dig(report, "selected", "why") or " ".join(report["verdict"]["reasons"])),
+        str(report["model"] or wording.NOTHING),
+        wording.large(dig(report, "training", "params")),
+        wording.large(dig(report, "training", "macs")),
+        scale.head if dig(reference, "metric") else wording.NOTHING,
+        _metric(reference, scale),
+        _metric(rows.get("export/fp32"), scale, interval=False),
+        _metric(rows.get("quantize/int8"), scale, interval=False),
+        ships,
+        _with(
+            wording.signed(dig(chosen, "drift", "metric_delta"), scale.digits),
+            wording.interval(bounds(chosen, "drift", "ci95"), scale.digits, sign=True),
+        ),
+        cells.sqnr(chosen, "") if chosen else wording.NOTHING,
+        _ratio(dig(chosen, "latency"), "ratio_to_reference"),
+        _ratio(float_parent(rows["compile/int8"]) if "compile/int8" in rows else None, "ratio"),
+        _PASSED[verdict.pill(report, chosen)[0]],
+        _why(report),
     ]
+    return [f"[{escaped(str(report['recipe']))}]({quote(folder)}/report.md)", *map(escaped, plain)]
 
 
-def _metric(row: Row | None, unit: str, *, interval: bool = True) -> str:
-    digits = wording.digits_of(unit)
-    text = wording.fixed(dig(row, "metric", "value"), digits)
-    bounds = dig(row, "metric", "ci95") if interval else None
-    return f"{text} ({wording.interval(bounds, digits)})" if bounds and None not in bounds else text
+def _metric(row: Row | None, scale: Scale, *, interval: bool = True) -> str:
+    text = wording.fixed(dig(row, "metric", "value"), scale.digits)
+    return _with(text, wording.interval(bounds(row, "metric", "ci95"), scale.digits)) if interval else text
 
 
-def _change(row: Row | None, unit: str) -> str:
-    digits = wording.digits_of(unit)
-    text = wording.signed(dig(row, "drift", "metric_delta"), digits)
-    bounds = dig(row, "drift", "ci95")
-    return f"{text} ({wording.interval(bounds, digits, sign=True)})" if bounds and None not in bounds else text
+def _ratio(latency: Mapping[str, Any] | None, key: str) -> str:
+    return _with(wording.ratio(dig(latency, key)), wording.ratios(bounds(latency, "ratio_ci95")))
 
 
-def _sqnr(row: Row | None) -> str:
-    return "exact" if dig(row, "drift", "max_abs") == 0 else wording.fixed(dig(row, "drift", "sqnr_db"), 1)
+def _with(text: str, interval: str) -> str:
+    return f"{text} ({interval})" if interval and text != wording.NOTHING else text
 
 
-def _against_float(row: Row | None) -> str:
-    parent = float_parent(row) if row else None
-    return _ratio(parent["ratio"], parent["ratio_ci95"]) if parent else wording.NOTHING
+def _why(report: Report) -> str:
+    return verdict.why(report) or " ".join(wording.sentence(reason) for reason in report["verdict"]["reasons"])
 
 
-def _ratio(value: float | None, bounds: Any) -> str:
-    text = wording.fixed(value, 2)
-    return f"{text} ({wording.interval(bounds, 2)})" if value is not None and bounds else text
+def _system(report: Report, folder: str) -> dict[str, Any]:
+    """What the page shows of one report: its pictures in order, and both metrics below the results."""
+    reference, chosen = reference_row(report), selected_row(report)
+    results = dig(report, "gallery", "results") or {}
+    shown = pictures.inputs(report)
+    if reference is not None:
+        shown.append(_result(results, reference_name(report), reference, ""))
+    if chosen is not None and chosen is not reference:
+        change = dig(chosen, "drift", "metric_delta")
+        note = "" if change is None else scale_of(chosen).short(change)
+        shown.append(_result(results, str(pictures.shipped(report)), chosen, note))
+    tone, mark, text = verdict.pill(report, chosen)
+    return {
+        "name": report["recipe"],
+        "link": f"{quote(folder)}/report.html",
+        "what": ", ".join(str(text) for text in (report["task"], report["model"], report["target"]) if text),
+        "pill": (tone, mark, text),
+        "headline": sentences.headline(report),
+        "shots": shown if report.get("gallery") else [],
+        "metrics": [] if report.get("gallery") else [f"{shot['title']}: {shot['note']}" for shot in shown],
+    }
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _result(results: Mapping[str, Any], name: str, row: Row, change: str) -> Picture:
+    scale = scale_of(row)
+    measured = f"{scale.name} {scale.value(dig(row, 'metric', 'value'))}" if row["metric"] else "not measured"
+    return pictures.picture(results.get(name), name, ", ".join(text for text in (measured, change) if text))

@@ -52,7 +52,7 @@ class Model:
 
     def self_test(self) -> SelfTest:
         """Run the bundle's golden samples on this engine. Raises BundleError when the bundle changed meanwhile."""
-        return check_golden(self.runner, self._bundle.read(GOLDEN))
+        return check_golden(self.runner, self._bundle.read(GOLDEN), comparable=self._task.comparable)
 
     @property
     def task(self) -> str:

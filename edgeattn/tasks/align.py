@@ -135,13 +135,9 @@ class Align:
     def per_label(self, scores: NDArray[np.float64], labels: int) -> list[float | None] | None:
         return None
 
-    def describe(
-        self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views | None = None
-    ) -> dict[str, str]:
-        """Without `views` the target is taken to be in the pixels of the network's frames."""
-        estimate, size, truth = _solved(outputs), _size(outputs), np.asarray(target, np.float64)
-        if views is not None:
-            estimate, size = _in_frames(estimate, views), views[0].frame.shape[:2]
+    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views) -> dict[str, str]:
+        truth, size = np.asarray(target, np.float64), views[0].frame.shape[:2]
+        estimate = _in_frames(_solved(outputs), views)
         error = corner_error_px(estimate, truth, *size)
         moved = corner_error_px(truth, np.eye(3), *size)
         return {"predicted": f"corner error {error:.1f} px", "truth": f"corners moved by {moved:.1f} px"}

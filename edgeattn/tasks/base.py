@@ -90,7 +90,7 @@ class Task(Protocol):
         """The first metric for each of `labels` classes, None without samples; None when there is no such thing."""
         ...
 
-    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...]) -> dict[str, str]:
+    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views) -> dict[str, str]:
         """`{"predicted": …, "truth": …}` in words, for the report's examples."""
         ...
 

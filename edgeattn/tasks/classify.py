@@ -90,7 +90,7 @@ class Classify:
         values = per_class_percent(scores[:, :1], scores[:, 1].astype(np.int64), labels)
         return [None if np.isnan(value) else float(value) for value in values]
 
-    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...]) -> dict[str, str]:
+    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views) -> dict[str, str]:
         best = _best(outputs)
         confidence = softmax(outputs[OUTPUT][0])[best]
         return {"predicted": f"{labels[best]} ({confidence:.0%})", "truth": labels[int(target)]}

@@ -168,7 +168,7 @@ class Detect:
         values = _precision(scores, 1)[:labels, 0]
         return [None if np.isnan(value) else float(value) for value in values]
 
-    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...]) -> dict[str, str]:
+    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views) -> dict[str, str]:
         truth = np.asarray(target).reshape(-1, 5)[:, 4]
         found = _found(outputs, CONFIDENCE_MIN)
         return {

@@ -119,7 +119,7 @@ class Restore:
     def per_label(self, scores: NDArray[np.float64], labels: int) -> list[float | None] | None:
         return None
 
-    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...]) -> dict[str, str]:
+    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views) -> dict[str, str]:
         restored, clean = _picture(outputs), np.asarray(target)
         high, wide = restored.shape[:2]
         size = f"{wide} x {high} pixels"

@@ -129,7 +129,7 @@ class Segment:
         values = 100.0 * figures.iou(_counts(scores)[0])
         return [None if np.isnan(value) else float(value) for value in values]
 
-    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...]) -> dict[str, str]:
+    def describe(self, outputs: Outputs, target: Any, labels: tuple[str, ...], views: Views) -> dict[str, str]:
         predicted = _best(_logits(outputs)[0])
         return {"predicted": _in_words(predicted, labels), "truth": _in_words(np.asarray(target, np.uint8), labels)}
 

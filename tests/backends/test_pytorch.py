@@ -63,6 +63,44 @@ def test_views_and_read_only_frames_are_taken(runner):
     np.testing.assert_array_equal(runner.infer({"frame": turned})["logits"], want)
 
 
+PAIRED = """
+from torch import nn
+
+TASK = "classify"
+INPUTS = ("before", "after")
+OUTPUTS = ("apart", "sum")
+Settings = dict
+
+class Network(nn.Module):
+    def __init__(self, settings, classes):
+        super().__init__()
+        self.own = nn.Linear(1, 1)
+
+    def forward(self, before, after):
+        return after - before, after + before
+"""
+
+
+def test_two_frames_and_two_outputs_go_by_their_names(tmp_path, monkeypatch):
+    (tmp_path / "torchnets").mkdir()
+    (tmp_path / "torchnets/pair.py").write_text(PAIRED)
+    monkeypatch.syspath_prepend(tmp_path)
+    description = camera.Description("torchnets.pair", {}, (), Preprocess(8, 12), (0, 0, 0), (1, 1, 1))
+    camera.save(camera.CameraModel(description), tmp_path / "saved")
+    threads = torch.get_num_threads()
+    pair = pytorch.load(tmp_path / "saved", threads=1)
+    torch.set_num_threads(threads)
+    assert [spec.name for spec in pair.specs.inputs] == ["before", "after"]
+    assert all(spec.shape == (None, 8, 12, 3) for spec in pair.specs.inputs)
+    before, after = frames(2), frames(2, seed=1)
+    found = pair.infer({"after": after, "before": before})
+    assert list(found) == ["apart", "sum"]
+    np.testing.assert_array_equal(found["apart"], (after.astype(np.float32) - before).transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(found["sum"], (after.astype(np.float32) + before).transpose(0, 3, 1, 2))
+    with pytest.raises(ModelError, match=r"takes the inputs \['after', 'before'\]|takes the inputs \['before'"):
+        pair.infer({"before": before})
+
+
 @pytest.mark.parametrize(
     ("inputs", "sentence"),
     [

@@ -6,6 +6,7 @@ import pytest
 
 from edgeattn.bundle.manifest import SCHEMA, FileEntry, Manifest
 from edgeattn.errors import BundleError
+from edgeattn.imaging import Preprocess
 
 HASH = "0" * 64
 FILES = {name: FileEntry(HASH, 3) for name in ("model.onnx", "golden.npz", "engine/engine.blob")}
@@ -24,6 +25,23 @@ def _parse(values: object) -> Manifest:
 def test_round_trip(manifest: Manifest) -> None:
     full = dataclasses.replace(manifest, files=FILES)
     assert Manifest.from_json(full.to_json(), "x") == full
+
+
+def test_tiles_come_back_with_their_overlap(manifest: Manifest) -> None:
+    tiled = dataclasses.replace(manifest, files=FILES, preprocess=Preprocess(16, 8, "tile", 7))
+    written = json.loads(tiled.to_json())["preprocess"]
+    assert written == {"height": 16, "width": 8, "fit": "tile", "overlap": 7}
+    assert Manifest.from_json(tiled.to_json(), "x") == tiled
+
+
+def test_two_inputs_keep_their_order(manifest: Manifest) -> None:
+    """Calls take frames in it."""
+    (tensor,) = manifest.inputs
+    names = ("frame_b", "frame_a")
+    both = dataclasses.replace(
+        manifest, files=FILES, inputs=tuple(dataclasses.replace(tensor, name=name) for name in names)
+    )
+    assert [spec.name for spec in Manifest.from_json(both.to_json(), "x").inputs] == ["frame_b", "frame_a"]
 
 
 def test_the_written_form(values: dict[str, Any]) -> None:
@@ -81,7 +99,20 @@ def test_a_manifest_without_an_engine(values: dict[str, Any]) -> None:
         ({"preprocess": {"height": 8, "width": 8}}, "lacks the field 'preprocess.fit'"),
         ({"preprocess": {"height": 0, "width": 8, "fit": "crop"}}, "'preprocess.height': expected 1 to 16384"),
         ({"preprocess": {"height": True, "width": 8, "fit": "crop"}}, "'preprocess.height': expected a whole"),
-        ({"preprocess": {"height": 8, "width": 8, "fit": "squash"}}, "'preprocess.fit': expected stretch"),
+        ({"preprocess": {"height": 8, "width": 8, "fit": "squash"}}, "'preprocess.fit': expected one of stretch, crop"),
+        ({"preprocess": {"height": 8, "width": 8, "fit": "tile"}}, "lacks the field 'preprocess.overlap'"),
+        (
+            {"preprocess": {"height": 8, "width": 8, "fit": "tile", "overlap": -1}},
+            "'preprocess.overlap': expected 0 or more pixels, fewer than a tile has, got -1",
+        ),
+        (
+            {"preprocess": {"height": 16, "width": 8, "fit": "tile", "overlap": 8}},
+            "'preprocess.overlap': expected 0 or more pixels, fewer than a tile has, got 8",
+        ),
+        (
+            {"preprocess": {"height": 8, "width": 8, "fit": "tile", "overlap": 2.0}},
+            "'preprocess.overlap': expected a whole number, got 2.0",
+        ),
         ({"preprocess": {"height": 8, "width": 8, "fit": "crop", "gamma": 2}}, "'gamma', which this edgeattn does not"),
         ({"engine_dir": "other"}, "promises an engine in 'other/'"),
         ({"engine_dir": 3}, "'engine_dir': expected a string"),

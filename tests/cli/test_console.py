@@ -27,6 +27,34 @@ def test_a_row_in_one_line():
     assert describe(Row(Stage.TRAIN, "fp32", "pytorch", "cached", seconds=9.0)) == ""
 
 
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("%", "m 0.12 % (0.10 to 0.15)"),
+        ("dB", "m 0.12 dB (0.10 to 0.15)"),
+        ("", "m 0.1235 (0.1000 to 0.1500)"),  # of a share of 1 two decimals would say little
+    ],
+)
+def test_figures_have_the_decimals_of_their_unit(unit, said, capsys, tmp_path):
+    metric = {"name": "m", "unit": unit, "value": 0.12345, "ci95": [0.1, 0.15]}
+    row = Row(Stage.TRAIN, "fp32", "pytorch", "ok", metric=metric)
+    assert describe(row) == said
+    drift = {"sqnr_db": None, "metric_delta": -0.00512, "ci95": [-0.01, 0.002]}
+    row = Row(Stage.EXPORT, "fp32", "onnxruntime", "ok", metric=metric, drift=drift)
+    report = {"rows": [row.to_dict()], "verdict": {"passed": True, "reasons": []}, "wall_seconds": 1.0}
+    summary.show(report, tmp_path, None)
+    line = " ".join(capsys.readouterr().out.splitlines()[1].split())
+    if unit:
+        assert line == "export/fp32 ok 0.12 (0.10 to 0.15) -0.01 (-0.01 to +0.00) exact – – –"
+    else:
+        assert line == "export/fp32 ok 0.1235 (0.1000 to 0.1500) -0.0051 (-0.0100 to +0.0020) exact – – –"
+
+
+def test_figures_that_are_not_numbers_have_no_interval():
+    metric = {"name": "psnr", "unit": "dB", "value": 30.0, "ci95": [None, 31.0]}
+    assert describe(Row(Stage.TRAIN, "fp32", "pytorch", "ok", metric=metric)) == "psnr 30.00 dB"
+
+
 @pytest.mark.parametrize("status", ["ok", "cached", "deferred", "unsupported", "failed"])
 def test_every_status_has_a_line(capsys, status):
     RunConsole().row(Row(Stage.EXPORT, "fp32", "onnxruntime", status, reason="because of [this]"))

@@ -75,7 +75,14 @@ def test_tasks(within):
     ended = within("tasks")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == tasks.names()
-    assert json.loads(within("tasks", "--json").out)["classify"] == {"metric": "top1", "unit": "%"}
+    assert "classify   top1 (%, higher is better)" in ended.out.splitlines()
+    values = json.loads(within("tasks", "--json").out)
+    assert values["classify"] == {
+        "metric": "top1",
+        "unit": "%",
+        "metrics": [{"name": "top1", "unit": "%", "higher_is_better": True}],
+    }
+    assert all(task["metrics"][0]["name"] == task["metric"] for task in values.values())
 
 
 def test_doctor(tool, within):

@@ -9,14 +9,18 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
-from edgeattn import models
+from edgeattn import models, tasks
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.export import run
 from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 from edgeattn.recipe import ExportSection
 
-SMALL = {"attention_cnn": {"stages": [8, 8], "heads": 2, "blocks": 2}}
+SMALL = {
+    "attention_cnn": {"stages": [8, 8], "heads": 2, "blocks": 2},
+    "compact_transformer": {"layers": 1, "heads": 2, "channels": 16},
+    "region_attention": {"stages": [8, 8], "grids": [2], "hidden": 8},
+}
 
 
 def make_model(name, **settings):
@@ -42,7 +46,11 @@ def make_model(name, **settings):
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=models.names())
+# Of the same interface, one frame in and logits out; what the others export is in their own tests.
+CLASSIFIERS = [name for name in models.names() if models.find(name).TASK == "classify"]
+
+
+@pytest.fixture(scope="module", params=CLASSIFIERS)
 def trained(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     camera.save(make_model(request.param), folder)
@@ -53,9 +61,10 @@ def frames(count=2):
     return list(np.random.default_rng(0).integers(0, 256, (count, 16, 24, 3), dtype=np.uint8))
 
 
-def exported(trained, out, count=2, **settings):
+def exported(trained, out, count=2, calls=None, **settings):
     out.mkdir(parents=True, exist_ok=True)
-    run.export(trained, ExportSection(**settings), frames(count), out)
+    calls = [{"frame": frame[None]} for frame in frames(count)] if calls is None else calls
+    run.export(trained, ExportSection(**settings), calls, out)
     return onnx.load(out / "model.onnx")
 
 
@@ -137,21 +146,20 @@ def test_a_dynamic_batch_is_proven_on_two_sizes(trained, tmp_path):
         np.testing.assert_allclose(session.run(None, {"frame": batch})[0], want, rtol=1e-4, atol=1e-4)
 
 
-def spoil(graph, change):
-    for tensor in graph.graph.initializer:
-        if tensor.name == "network.head.bias":
-            tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
+def spoil(graph, offset):
+    (last,) = [node for node in graph.graph.node if "logits" in node.output]
+    last.output[:] = ["right" if name == "logits" else name for name in last.output]
+    graph.graph.initializer.append(numpy_helper.from_array(np.float32(offset), "offset"))
+    graph.graph.node.append(onnx.helper.make_node("Add", ["right", "offset"], ["logits"]))
 
 
-@pytest.mark.parametrize(
-    "change", [lambda b: b + np.float32([0, 0.25, 0]), lambda b: b * np.float32(np.nan)], ids=["off", "nan"]
-)
-def test_a_graph_with_another_meaning_is_refused(change, trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("offset", [[0, 0.25, 0], [0, np.nan, 0]], ids=["off", "nan"])
+def test_a_graph_with_another_meaning_is_refused(offset, trained, tmp_path, monkeypatch):
     to_onnx = run.to_onnx
 
     def spoiled(model, **options):
         graph = to_onnx(model, **options)
-        spoil(graph, change)
+        spoil(graph, offset)
         return graph
 
     monkeypatch.setattr(run, "to_onnx", spoiled)
@@ -196,3 +204,107 @@ def test_it_says_nothing_by_itself(trained, tmp_path, capfd):
     exported(trained, tmp_path)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
+
+
+PAIRED = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+
+TASK = "classify"
+OUTPUTS = ("logits", "apart")
+INPUTS = ("frame_a", "frame_b")
+
+@dataclass(frozen=True)
+class Settings:
+    width: int = 4
+
+class Network(nn.Module):
+    def __init__(self, settings, classes):
+        super().__init__()
+        self.features = nn.Conv2d(3, settings.width, 3, padding=1)
+        self.head = nn.Linear(2 * settings.width, classes)
+
+    def forward(self, a, b):
+        a, b = (torch.relu(self.features(x)).mean(dim=(2, 3)) for x in (a, b))
+        return self.head(torch.cat((a, b), dim=1)), a - b
+"""
+
+
+@pytest.fixture
+def paired(tmp_path, monkeypatch):
+    """A trained network of two frames and two outputs, in a package of its own."""
+    (tmp_path / "pairednets").mkdir()
+    (tmp_path / "pairednets/two.py").write_text(PAIRED)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "trained"
+    camera.save(make_model("pairednets.two", width=4), folder)
+    return folder
+
+
+def pairs(count=2):
+    return [
+        {"frame_a": a[None], "frame_b": b[None]} for a, b in zip(frames(count), frames(2 * count)[count:], strict=True)
+    ]
+
+
+def test_two_frames_and_two_outputs(paired, tmp_path):
+    graph = exported(paired, tmp_path / "out", calls=pairs()).graph
+    assert [value.name for value in graph.input] == ["frame_a", "frame_b"]
+    assert [value.name for value in graph.output] == ["logits", "apart"]
+    for value in graph.input:
+        assert [d.dim_value for d in value.type.tensor_type.shape.dim] == [1, 16, 24, 3]
+    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
+    model = camera.load(paired)
+    for call in pairs(3):
+        want = model(*(torch.from_numpy(call[name]) for name in ("frame_a", "frame_b")))
+        for ours, theirs in zip(session.run(None, call), want, strict=True):
+            np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_two_frames_in_batches_of_any_size(count, paired, tmp_path):
+    graph = exported(paired, tmp_path / "out", calls=pairs(count), dynamic_batch=True).graph
+    assert {value.type.tensor_type.shape.dim[0].dim_param for value in graph.input} == {"batch"}
+    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
+    batch = {name: np.concatenate([call[name] for call in pairs(4)]) for name in ("frame_a", "frame_b")}
+    want = camera.load(paired)(*(torch.from_numpy(value) for value in batch.values()))
+    np.testing.assert_allclose(session.run(["logits"], batch)[0], want[0].detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_frames_that_change_places_are_refused(paired, tmp_path, monkeypatch):
+    to_onnx = run.to_onnx
+
+    def swapped(model, **options):
+        graph = to_onnx(model, **options)
+        other = {"frame_a": "frame_b", "frame_b": "frame_a"}
+        for node in graph.graph.node:
+            node.input[:] = [other.get(name, name) for name in node.input]
+        return graph
+
+    monkeypatch.setattr(run, "to_onnx", swapped)
+    with pytest.raises(StageFailed, match=r"output '(logits|apart)' at batch 1 differs"):
+        exported(paired, tmp_path / "out", calls=pairs())
+
+
+def test_outputs_without_an_order_are_matched_before_they_are_compared(paired, tmp_path, monkeypatch):
+    """A graph that gives one output's entries in another order is refused, unless the task says order means nothing."""
+    to_onnx = run.to_onnx
+
+    def turned(model, **options):
+        graph = to_onnx(model, **options)
+        (last,) = [node for node in graph.graph.node if "logits" in node.output]
+        last.output[:] = ["inner" if name == "logits" else name for name in last.output]
+        graph.graph.initializer.append(numpy_helper.from_array(np.int64([2, 0, 1]), "order"))
+        graph.graph.node.append(onnx.helper.make_node("Gather", ["inner", "order"], ["logits"], axis=1))
+        return graph
+
+    monkeypatch.setattr(run, "to_onnx", turned)
+    with pytest.raises(StageFailed, match="output 'logits' at batch 1 differs"):
+        exported(paired, tmp_path / "out", calls=pairs())
+
+    def sort(outputs, reference):
+        return tuple({name: np.sort(value) for name, value in values.items()} for values in (outputs, reference))
+
+    monkeypatch.setattr(tasks.find("classify"), "comparable", sort)
+    exported(paired, tmp_path / "out", calls=pairs())

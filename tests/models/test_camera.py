@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -61,6 +62,81 @@ def test_what_the_description_says(saved):
     values = json.loads((saved / "model.json").read_text())
     assert values["schema"] == "edgeattn.model/1"
     assert (values["task"], values["outputs"], values["labels"]) == ("classify", ["logits"], ["a", "b", "c"])
+
+
+PAIRED = """
+from dataclasses import dataclass
+from torch import nn
+
+TASK = "classify"
+INPUTS = ("frame_a", "frame_b")
+
+def outputs(settings):
+    return ("sum", "apart") if settings.apart else ("sum",)
+
+@dataclass(frozen=True)
+class Settings:
+    apart: bool = False
+
+class Network(nn.Module):
+    def __init__(self, settings, classes):
+        super().__init__()
+        self.settings = settings
+        self.head = nn.Linear(1, classes)
+
+    def forward(self, a, b):
+        return (a + b, a - b) if self.settings.apart else a + b
+"""
+
+
+@pytest.fixture
+def paired(tmp_path, monkeypatch):
+    """Descriptions of a network of two frames in a package of somebody's own."""
+    (tmp_path / "cameranets").mkdir()
+    (tmp_path / "cameranets/pair.py").write_text(PAIRED)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def describe(**settings):
+        return dataclasses.replace(DESCRIPTION, name="cameranets.pair", settings=settings)
+
+    return describe
+
+
+def test_two_frames_are_each_normalised(paired):
+    description = paired(apart=True)
+    first, second = (torch.full((1, 16, 24, 3), value, dtype=torch.uint8) for value in (150, 50))
+    added, apart = camera.CameraModel(description)(first, second)
+    assert added.shape == apart.shape == (1, 3, 16, 24)
+    # (150 - 100) / 50 and (50 - 100) / 50; (150 - 110) / 60 and (50 - 110) / 60; (150 - 120) / 70 and (50 - 120) / 70
+    np.testing.assert_allclose(added[0, :, 0, 0], [0, -1 / 3, -4 / 7], atol=1e-6)
+    np.testing.assert_allclose(apart[0, :, 0, 0], [2, 10 / 6, 10 / 7], atol=1e-6)
+
+
+def test_outputs_may_depend_on_settings_and_inputs_have_names(paired, tmp_path):
+    assert paired().outputs == ("sum",)
+    assert (paired(apart=True).outputs, paired().inputs) == (("sum", "apart"), ("frame_a", "frame_b"))
+    assert (DESCRIPTION.outputs, DESCRIPTION.inputs) == (("logits",), ("frame",))
+    camera.save(camera.CameraModel(paired(apart=True)), tmp_path)
+    values = json.loads((tmp_path / "model.json").read_text())
+    assert (values["inputs"], values["outputs"]) == (["frame_a", "frame_b"], ["sum", "apart"])
+    assert camera.load(tmp_path).description == paired(apart=True)
+
+
+def test_tiles_are_described_with_their_overlap(saved):
+    tiled = dataclasses.replace(DESCRIPTION, preprocess=Preprocess(16, 24, "tile", 5))
+    assert camera.Description.from_dict(tiled.to_dict()) == tiled
+    assert tiled.to_dict()["preprocess"] == {"height": 16, "width": 24, "fit": "tile", "overlap": 5}
+    assert "overlap" not in json.loads((saved / "model.json").read_text())["preprocess"]
+
+
+def test_a_blank_frame_tells_of_sides_that_do_not_fit(paired):
+    camera.try_blank(DESCRIPTION)
+    camera.try_blank(paired(apart=True))
+    odd = dataclasses.replace(
+        DESCRIPTION, name="region_attention", settings={"stages": [8], "grids": [4]}, preprocess=Preprocess(18, 24)
+    )
+    with pytest.raises((ValueError, RuntimeError, ModelError)):
+        camera.try_blank(odd)
 
 
 def cut(folder):

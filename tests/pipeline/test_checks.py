@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -163,3 +164,80 @@ def test_another_layout_is_another_check(context, rows, measuring, name, monkeyp
     assert (check(), check()) == (1, 1)
     monkeypatch.setattr(checks, name, 99)
     assert check() == 2
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["of one shape", "of several"])
+def test_outputs_come_back_sample_by_sample(same, tmp_path):
+    """Frames of their own sizes give maps of their own sizes."""
+    rng = np.random.default_rng(0)
+    sizes = [(4, 5), (4, 5), (4, 5)] if same else [(4, 5), (2, 3), (4, 5)]
+    outputs = [{"map": rng.random((1, 2, *size)), "scores": rng.random((1, 7))} for size in sizes]
+    (tmp_path / "check").mkdir()
+    checks._save_outputs(outputs, tmp_path / "check/outputs.npz")
+    check = SimpleNamespace(path=tmp_path / "check")
+    found = checks.load_outputs(check)
+    assert [{name: value.shape for name, value in o.items()} for o in found] == [
+        {"map": (1, 2, *size), "scores": (1, 7)} for size in sizes
+    ]
+    assert all((ours[name] == theirs[name]).all() for ours, theirs in zip(found, outputs, strict=True) for name in ours)
+    for first in (1, 2, 9):
+        few = checks.load_outputs(check, first)
+        assert len(few) == min(first, 3)
+        assert all((ours["map"] == theirs["map"]).all() for ours, theirs in zip(few, outputs, strict=False))
+
+
+def test_many_outputs_of_several_shapes_keep_their_order(tmp_path):
+    """Also past ten, where names no longer sort like numbers."""
+    outputs = [{"map": np.full((1, 1, 2 + i % 2), i)} for i in range(12)]
+    checks._save_outputs(outputs, tmp_path / "outputs.npz")
+    found = checks.load_outputs(SimpleNamespace(path=tmp_path))
+    assert [int(output["map"].max()) for output in found] == list(range(12))
+
+
+def pairs(*sizes):
+    rng = np.random.default_rng(0)
+    return Images(
+        Sample(rng.integers(0, 256, (*first, 3), dtype=np.uint8), np.eye(3), np.full((*second, 3), 9, np.uint8))
+        for first, second in sizes
+    )
+
+
+@pytest.fixture
+def aligning(context) -> Context:
+    made = replace(context, recipe=Recipe(**{**RECIPE, "task": "align"}))
+    evaluation = pairs(((8, 10), (8, 8)), ((8, 10), (8, 8)), ((8, 10), (8, 9)), ((9, 10), (8, 8)))
+    made.__dict__["splits"] = Splits(images(), images(), evaluation, (), "f", "t", kind="homography")
+    return made
+
+
+def test_both_frames_are_given_as_they_are_or_prepared(aligning):
+    samples = aligning.splits.evaluation
+    for raw in (True, False):
+        targets: list[Any] = []
+        for framing, sample in zip(checks._framings(aligning, targets, raw=raw), samples, strict=True):
+            (call,) = framing.calls
+            assert list(call) == ["frame_a", "frame_b"]
+            sizes = {name: frame.shape[1:3] for name, frame in call.items()}
+            whole = {"frame_a": sample.frame.shape[:2], "frame_b": sample.second.shape[:2]}
+            assert sizes == (whole if raw else {"frame_a": (8, 8), "frame_b": (8, 8)})
+            # What is scored is seen from the prepared frames either way.
+            assert [view.frame is frame for view, frame in zip(framing.views, sample.frames, strict=True)] == [True] * 2
+            assert framing.views[0].matrix[0, 2] == -1.0
+        assert len(targets) == 4
+
+
+def test_frames_that_are_timed_together_are_of_one_size(aligning):
+    """An engine call takes arrays of one shape: pairs of which either frame differs are left out."""
+    calls = checks._camera_calls(aligning)
+    assert [{name: frame.shape for name, frame in call.items()} for call in calls] == [
+        {"frame_a": (1, 8, 10, 3), "frame_b": (1, 8, 8, 3)}
+    ] * 2
+
+
+def test_the_metric_that_is_asked_for_is_another_check(context, rows, monkeypatch):
+    monkeypatch.setattr(candidate, "open_entry", lambda *arguments: Brightness())
+    inputs = checks._accuracy_inputs(context, rows[0], None)
+    assert inputs["metric"] == "top1"
+    row, check = checks.accuracy(context, rows[0], None)
+    assert row.metric["others"] == {}
+    assert np.load(check.path / "scores.npy").tolist() == [[1.0, 1.0], [1.0, 0.0]]

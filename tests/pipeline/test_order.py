@@ -11,7 +11,7 @@ import pytest
 from edgeattn import backends, host, pipeline, report
 from edgeattn.artifact import Stage, Store
 from edgeattn.errors import ModelError, StageFailed
-from edgeattn.pipeline import bundling, checks, result, stages
+from edgeattn.pipeline import bundling, checks, pictures, result, stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.recipe import Recipe, Target
 
@@ -115,7 +115,8 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(bundling, "bundle", lambda context, graph, engine: make(context, Stage.BUNDLE, engine.variant))
     monkeypatch.setattr(checks, "accuracy", accuracy)
     monkeypatch.setattr(checks, "latency", latency)
-    monkeypatch.setattr(checks, "examples", lambda context, accuracy: [])
+    monkeypatch.setattr(pictures, "examples", lambda context, accuracy: [])
+    monkeypatch.setattr(pictures, "gallery", lambda context, accuracy: None)
     monkeypatch.setattr(checks, "per_label", lambda context, accuracy: None)
     monkeypatch.setattr(result, "git_revision", lambda: None)
     monkeypatch.setattr(backends, "find_compiler", lambda name: Compiler())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgeattn import backends
 from edgeattn.artifact import Stage, Store
 from edgeattn.data.base import Splits
-from edgeattn.errors import DataError
+from edgeattn.errors import DataError, ModelError, RecipeError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.pipeline.validate import validate
@@ -28,15 +30,15 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "find_compiler", lambda name: None)
     monkeypatch.setattr(stages, "trained", lambda context: "a network whose settings are known to be right")
 
-    def make(images: int, variants: tuple[str, ...]) -> Context:
+    def make(images: int, variants: tuple[str, ...], kind: str = "label", **changes: Any) -> Context:
         made = Context(
-            recipe=Recipe(**RECIPE, variants=variants),
+            recipe=Recipe(**{**RECIPE, "variants": variants, **changes}),
             target=Target(name="cpu", title="t", backend="openvino", precisions=("fp32", "int8")),
             store=Store(tmp_path / "store"),
             data_root=tmp_path,
             progress=lambda done, total, text: None,
         )
-        made.__dict__["splits"] = Splits([], [None] * images, [], (), "f", "t")
+        made.__dict__["splits"] = Splits([], [None] * images, [], ("a", "b"), "f", "t", kind=kind)
         return made
 
     return make
@@ -60,3 +62,125 @@ def test_too_few_calibration_images_are_found_before_the_training(context, until
 )
 def test_where_int8_is_not_made_no_calibration_image_is_asked_for(context, images, variants, until):
     validate(context(images, variants), until)
+
+
+TILE = {"height": 64, "width": 32, "fit": "tile"}
+REFUSED = {
+    "a metric the task lacks": ({"metric": "top5"}, "The task classify has no metric 'top5'; known: top1."),
+    "tiles of what is no map": (
+        {"input": TILE},
+        "recipe mine: input.fit tile cuts frames into tiles and joins maps, which the task classify does not give; "
+        "choose crop, letterbox or stretch.",
+    ),
+    "an overlap of a whole tile": (
+        {"input": {**TILE, "overlap": 32}, "task": "segment", "kind": "mask"},
+        "recipe mine: input.overlap must be less than a tile of 64 x 32 pixels, got 32.",
+    ),
+    "data of another kind": (
+        {"kind": "mask"},
+        "recipe mine: the task classify is trained on targets of the kind 'label', the data give 'mask'; change task "
+        "or data.",
+    ),
+    "a task of another kind": (
+        {"task": "segment", "kind": "label"},
+        "recipe mine: the task segment is trained on targets of the kind 'mask', the data give 'label'; change task "
+        "or data.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_go_together_is_refused(context, changes, sentence, tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        validate(context(3, ("fp32",), **changes), Stage.BUNDLE)
+    assert str(caught.value) == sentence
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("changes", [{"metric": "top1"}, {"input": {"height": 8, "width": 8, "overlap": 99}}])
+def test_what_does_go_together(context, changes):
+    """An overlap means nothing where nothing is tiled."""
+    validate(context(3, ("fp32",), **changes), Stage.BUNDLE)
+
+
+def test_tiles_of_maps(context):
+    validate(context(3, ("fp32",), kind="mask", task="segment", input={**TILE, "overlap": 31}), Stage.BUNDLE)
+
+
+NETWORK = """
+from dataclasses import dataclass
+from torch import nn
+
+TASK = "classify"
+OUTPUTS = ("logits",)
+
+@dataclass(frozen=True)
+class Settings:
+    width: int = 4
+
+class Network(nn.Module):
+    def __init__(self, settings, classes):
+        super().__init__()
+        self.head = nn.Linear(3 * 32 * 32, classes)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+"""
+OWN = {
+    "right": (NETWORK, {}, None),
+    "its settings": (
+        NETWORK,
+        {"model": {"name": "{}", "wdth": 3}},
+        "recipe mine, model {}: unknown field 'wdth'; did you mean 'width'; known: width.",
+    ),
+    "another task": (
+        NETWORK.replace("classify", "segment"),
+        {},
+        "recipe mine: the model {} is made for the task 'segment', got 'classify'; change task or model.name.",
+    ),
+    "other inputs": (
+        NETWORK.replace("(self, x)", "(self, x, y)") + "INPUTS = ('frame_a', 'frame_b')\n",
+        {},
+        "recipe mine: the task classify gives a network the frames frame; the model {} does not take those: its "
+        "INPUTS must name them.",
+    ),
+    "sides that do not fit": (
+        NETWORK,
+        {"input": {"height": 24, "width": 32}},
+        "recipe mine: the model {} cannot take frames of 24 x 32 pixels (mat1 and mat2 shapes cannot be multiplied "
+        "(1x2304 and 3072x2)); change input or model.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_network_of_ones_own_is_looked_at_before_it_is_trained(context, case, tmp_path, monkeypatch):
+    text, changes, sentence = OWN[case]
+    package = tmp_path / "packages"
+    (package / "validnets").mkdir(parents=True)
+    module = case.replace(" ", "_")
+    (package / "validnets" / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(package)
+    monkeypatch.setattr(stages, "trained", lambda context: None)
+    name = f"validnets.{module}"
+    model = {key: value.format(name) if value == "{}" else value for key, value in changes.get("model", {}).items()}
+    made = context(3, ("fp32",), **{**changes, "model": model or {"name": name}})
+    if sentence is None:
+        validate(made, Stage.BUNDLE)
+        return
+    with pytest.raises(RecipeError) as caught:
+        validate(made, Stage.BUNDLE)
+    assert str(caught.value) == sentence.format(name)
+
+
+def test_a_network_of_ones_own_that_is_not_there(context, monkeypatch):
+    with pytest.raises(RecipeError, match="There is no model 'nowhere.at_all'; known models: .* or package.module"):
+        validate(context(3, ("fp32",), model={"name": "nowhere.at_all"}), Stage.BUNDLE)
+
+
+def test_weights_that_are_not_there_are_found_before_anything_is_made(context, monkeypatch, tmp_path):
+    monkeypatch.undo()
+    monkeypatch.setattr(backends, "find_compiler", lambda name: None)
+    with pytest.raises(ModelError, match=r"The weights in no/such are incomplete \(No such file or directory: model"):
+        validate(context(3, ("fp32",), weights="no/such"), Stage.BUNDLE)
+    assert not list(tmp_path.iterdir())

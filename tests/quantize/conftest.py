@@ -65,8 +65,43 @@ def attention_network():
 
 
 @pytest.fixture
-def frames():
-    return make_frames
+def calls():
+    """Engine inputs of the networks: `calls(8)`, or others with another seed."""
+    return lambda count, seed=0: [{"frame": frame[None]} for frame in make_frames(count, seed)]
+
+
+@pytest.fixture(scope="session")
+def two_frames():
+    """A network of two frames and two outputs of different strength, and a function that makes calls for it."""
+    nodes = []
+    for name in "ab":
+        nodes += [
+            helper.make_node("Cast", [f"frame_{name}"], [f"float_{name}"], to=TensorProto.FLOAT, name=f"cast_{name}"),
+            helper.make_node("Transpose", [f"float_{name}"], [f"chw_{name}"], perm=[0, 3, 1, 2], name=f"turn_{name}"),
+            helper.make_node("Mul", [f"chw_{name}", "scale"], [f"x_{name}"], name=f"scale_{name}"),
+            helper.make_node("Conv", [f"x_{name}", f"w_{name}"], [f"y_{name}"], pads=[1, 1, 1, 1], name=f"conv_{name}"),
+        ]
+    nodes += [
+        helper.make_node("Sub", ["y_a", "y_b"], ["apart"], name="sub"),
+        helper.make_node("Relu", ["y_a"], ["first"], name="relu"),
+    ]
+    rng = np.random.default_rng(0)
+    weights = {f"w_{name}": rng.standard_normal((8, 3, 3, 3), np.float32) for name in "ab"}
+    graph = helper.make_graph(
+        nodes,
+        "two frames",
+        [helper.make_tensor_value_info(f"frame_{name}", TensorProto.UINT8, [1, 16, 16, 3]) for name in "ab"],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8, 16, 16]) for name in ("apart", "first")],
+        [numpy_helper.from_array(value, name) for name, value in {**weights, "scale": np.float32(1 / 255)}.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+
+    def pairs(count, seed=0):
+        both = make_frames(2 * count, seed)
+        return [{"frame_a": a[None], "frame_b": b[None]} for a, b in zip(both[::2], both[1::2], strict=True)]
+
+    return model, pairs
 
 
 @pytest.fixture

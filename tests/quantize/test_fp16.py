@@ -46,9 +46,9 @@ def test_inputs_and_outputs_keep_their_names_and_types(network):
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
 
 
-def test_it_answers_as_the_fp32_graph_does(network, frames, answer):
+def test_it_answers_as_the_fp32_graph_does(network, calls, answer):
     model = to_fp16(network)
-    want, got = (np.concatenate([answer(m, {"frame": f[None]}) for f in frames(8)]) for m in (network, model))
+    want, got = (np.concatenate([answer(m, f) for f in calls(8)]) for m in (network, model))
     assert got.dtype == np.float32
     assert 50 < sqnr_db(want, got) < 120  # better than 50 dB, and not the FP32 graph over again
 

@@ -5,11 +5,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeattn import tasks
 from edgeattn.errors import RecipeError, StageFailed
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.progress import silent
 from edgeattn.quantize import int8, policy
 
+TASK = tasks.find("classify")
 KNOWN = {candidate.name: candidate for candidate in int8.CANDIDATES}
 
 
@@ -47,9 +49,9 @@ def test_settings_that_change_nothing_are_not_tried(hand_made):
 
 
 @pytest.mark.parametrize("spare_bit", [False, True])
-def test_the_policy_is_in_the_graph(spare_bit, network, frames, answer):
+def test_the_policy_is_in_the_graph(spare_bit, network, calls, answer):
     kept = policy.float_nodes(network.graph)
-    model = int8.quantize(network, frames(8), KNOWN["minmax"], spare_bit=spare_bit)
+    model = int8.quantize(network, calls(8), KNOWN["minmax"], spare_bit=spare_bit)
     onnx.checker.check_model(model)
     names = {node.name for node in model.graph.node}
     assert kept.keys() <= names
@@ -62,23 +64,23 @@ def test_the_policy_is_in_the_graph(spare_bit, network, frames, answer):
     ]
     largest = max(int(np.abs(w.astype(int)).max()) for w in weights if w.ndim > 1)
     assert largest <= 64 if spare_bit else largest > 120
-    want, got = (np.concatenate([answer(m, {"frame": f[None]}) for f in frames(8, 1)]) for m in (network, model))
+    want, got = (np.concatenate([answer(m, f) for f in calls(8, 1)]) for m in (network, model))
     assert 15 < sqnr_db(want, got) < 80
 
 
-def test_the_classifier_can_be_left_in_float(attention_network, frames):
+def test_the_classifier_can_be_left_in_float(attention_network, calls):
     (name,) = policy.classifier_nodes(attention_network.graph)
     reads = {}
     for setting in ("minmax", "minmax+float-classifier"):
-        model = int8.quantize(attention_network, frames(4), KNOWN[setting], spare_bit=False)
+        model = int8.quantize(attention_network, calls(4), KNOWN[setting], spare_bit=False)
         reads[setting] = walk(model.graph, {name})[name]
     assert reads["minmax"] == (1, 1)
     assert reads["minmax+float-classifier"] == (0, 0)
 
 
-def test_every_setting_really_makes_another_graph(attention_network, frames):
+def test_every_setting_really_makes_another_graph(attention_network, calls):
     made = {
-        name: int8.quantize(attention_network, frames(6), candidate, spare_bit=False).SerializeToString(
+        name: int8.quantize(attention_network, calls(6), candidate, spare_bit=False).SerializeToString(
             deterministic=True
         )
         for name, candidate in KNOWN.items()
@@ -88,23 +90,21 @@ def test_every_setting_really_makes_another_graph(attention_network, frames):
     assert kinds.count("Mul") > sum(node.op_type == "Mul" for node in attention_network.graph.node)
 
 
-def test_the_best_setting_is_taken_and_all_are_told(attention_network, frames, answer):
+def test_the_best_setting_is_taken_and_all_are_told(attention_network, calls, answer):
     seen = []
     tried = int8.candidates(["mean-minmax", "minmax"], attention_network.graph)
     model, trials = int8.search(
-        attention_network, frames(6), frames(4, 1), tried, lambda *a: seen.append(a), spare_bit=False
+        attention_network, TASK, calls(6), calls(4, 1), tried, lambda *a: seen.append(a), spare_bit=False
     )
     assert [trial.setting for trial in trials] == ["minmax", "mean-minmax"]
-    want, got = (
-        np.concatenate([answer(m, {"frame": f[None]}) for f in frames(4, 1)]) for m in (attention_network, model)
-    )
+    want, got = (np.concatenate([answer(m, f) for f in calls(4, 1)]) for m in (attention_network, model))
     assert sqnr_db(want, got) == pytest.approx(max(trial.sqnr_db for trial in trials), abs=0.01)
     assert [(done, total) for done, total, _ in seen] == [(0, 2), (1, 2), (2, 2)]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("broken", ["minmax", "mean-minmax"])
-def test_a_setting_that_breaks_the_graph_never_wins(broken, value, attention_network, frames, monkeypatch):
+def test_a_setting_that_breaks_the_graph_never_wins(broken, value, attention_network, calls, monkeypatch):
     quantize = int8.quantize
 
     def sometimes_broken(model, images, candidate, *, spare_bit):
@@ -117,31 +117,80 @@ def test_a_setting_that_breaks_the_graph_never_wins(broken, value, attention_net
 
     monkeypatch.setattr(int8, "quantize", sometimes_broken)
     tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
-    model, trials = int8.search(attention_network, frames(4), frames(2, 1), tried, silent, spare_bit=False)
+    model, trials = int8.search(attention_network, TASK, calls(4), calls(2, 1), tried, silent, spare_bit=False)
     assert {trial.setting for trial in trials} == {"minmax", "mean-minmax"} - {broken}
     assert not any(not np.isfinite(numpy_helper.to_array(t)).all() for t in model.graph.initializer if t.data_type == 1)
 
 
-def test_nothing_to_try(attention_network, frames):
+def test_nothing_to_try(attention_network, calls):
     with pytest.raises(RecipeError, match=r"None of the INT8 settings in quantize\.candidates applies to this graph"):
-        int8.search(attention_network, frames(2), frames(1), [], silent, spare_bit=False)
+        int8.search(attention_network, TASK, calls(2), calls(1), [], silent, spare_bit=False)
 
 
-def test_no_setting_keeps_the_outputs_finite(attention_network, frames, monkeypatch):
+def test_no_setting_keeps_the_outputs_finite(attention_network, calls, monkeypatch):
     finite = int8._outputs
 
-    def overflowing(model, images):
-        values = finite(model, images)
-        return values if model is attention_network else np.full_like(values, np.inf)
+    def overflowing(model, given):
+        values = finite(model, given)
+        if model is attention_network:
+            return values
+        return [*values[:-1], {"logits": np.full_like(values[-1]["logits"], np.inf)}]
 
     monkeypatch.setattr(int8, "_outputs", overflowing)
     tried = int8.candidates(["minmax"], attention_network.graph)
     with pytest.raises(StageFailed, match="No INT8 setting keeps the outputs of this graph finite; tried: minmax"):
-        int8.search(attention_network, frames(2), frames(1), tried, silent, spare_bit=False)
+        int8.search(attention_network, TASK, calls(2), calls(1), tried, silent, spare_bit=False)
 
 
-def test_it_says_nothing_by_itself(attention_network, frames, capfd):
-    int8.quantize(attention_network, frames(2), KNOWN["minmax"], spare_bit=False)
+def test_two_frames_are_calibrated_together(two_frames):
+    """Each frame's own range: one that is always dark gets finer steps than one that is bright."""
+    model, pairs = two_frames
+    calls = [{"frame_a": call["frame_a"] // 16, "frame_b": call["frame_b"]} for call in pairs(6)]
+    made = int8.quantize(model, calls, KNOWN["minmax"], spare_bit=False)
+    assert [value.name for value in made.graph.input] == ["frame_a", "frame_b"]
+    assert walk(made.graph, {"conv_a", "conv_b"}) == {"conv_a": (1, 1), "conv_b": (1, 1)}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    makers = {output: node for node in made.graph.node for output in node.output}
+    steps = [
+        float(constants[makers[node.input[0]].input[1]])
+        for node in made.graph.node
+        if node.name in ("conv_a", "conv_b")
+    ]
+    assert steps[1] > 8 * steps[0]
+
+
+def test_the_output_that_suffers_most_decides(two_frames):
+    """The SQNR of a trial is that of the worse output, over all judging samples together."""
+    model, pairs = two_frames
+    tried = int8.candidates(["minmax"], model.graph)
+    judges = pairs(3, 1)
+    made, (trial,) = int8.search(model, TASK, pairs(4), judges, tried, silent, spare_bit=False)
+    want, got = int8._outputs(model, judges), int8._outputs(made, judges)
+    by_output = {
+        name: sqnr_db(*(np.concatenate([output[name] for output in outputs]) for outputs in (want, got)))
+        for name in ("apart", "first")
+    }
+    assert trial.sqnr_db == pytest.approx(min(by_output.values()), abs=1e-6)
+    assert max(by_output.values()) > min(by_output.values()) + 0.1
+
+
+def test_entries_without_an_order_are_matched_before_they_are_judged(two_frames):
+    model, pairs = two_frames
+
+    class Unordered(type(TASK)):
+        def comparable(self, outputs, reference):
+            return tuple({name: np.sort(v, axis=None) for name, v in values.items()} for values in (outputs, reference))
+
+    tried = int8.candidates(["minmax"], model.graph)
+    quality = {}
+    for task in (TASK, Unordered()):
+        _, (trial,) = int8.search(model, task, pairs(4), pairs(2, 1), tried, silent, spare_bit=False)
+        quality[type(task)] = trial.sqnr_db
+    assert quality[Unordered] > quality[type(TASK)] + 1
+
+
+def test_it_says_nothing_by_itself(attention_network, calls, capfd):
+    int8.quantize(attention_network, calls(2), KNOWN["minmax"], spare_bit=False)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
 

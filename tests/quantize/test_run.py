@@ -19,23 +19,23 @@ def source(attention_network, tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(attention_network.SerializeToString())
-    (folder / "model.json").write_text('{"name": "x"}')
+    (folder / "model.json").write_text('{"name": "x", "task": "classify"}')
     return folder
 
 
-def made(source, precision, frames, settings=ONE, name="out"):
+def made(source, precision, calls, settings=ONE, name="out"):
     out = source.parent / name
     out.mkdir()
-    quantize(source, precision, frames, settings, out, silent)
+    quantize(source, precision, calls, settings, out, silent)
     return out
 
 
-def test_int8_depends_on_the_frames_and_not_on_their_order(source, frames):
-    images = frames(9)
+def test_int8_depends_on_the_frames_and_not_on_their_order(source, calls):
+    images = calls(9)
     first = made(source, Precision.INT8, images, name="a")
     again = made(source, Precision.INT8, images, name="b")
     turned = made(source, Precision.INT8, images[::-1], name="c")
-    other = made(source, Precision.INT8, frames(9, 5), name="d")
+    other = made(source, Precision.INT8, calls(9, 5), name="d")
     hashes = [{p.name: sha256_file(p) for p in folder.iterdir()} for folder in (first, again, turned, other)]
     assert hashes[0].keys() == {"model.onnx", "model.json", "quantization.json"}
     assert hashes[0] == hashes[1] == hashes[2]
@@ -46,15 +46,39 @@ def test_int8_depends_on_the_frames_and_not_on_their_order(source, frames):
     assert "Softmax decides where to look" in record["float_nodes"].values()
 
 
-def test_the_judges_are_at_most_as_many_as_asked(source, frames):
-    out = made(source, Precision.INT8, frames(9), QuantizeSection(candidates=("minmax",), search_samples=1))
+def test_the_judges_are_at_most_as_many_as_asked(source, calls):
+    out = made(source, Precision.INT8, calls(9), QuantizeSection(candidates=("minmax",), search_samples=1))
     assert json.loads((out / "quantization.json").read_text())["calibration_samples"] == 8
 
 
+def test_two_frames_depend_on_both_and_not_on_the_order_of_the_pairs(two_frames, tmp_path):
+    model, pairs = two_frames
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "model.json").write_text('{"task": "classify"}')
+    calls = pairs(6)
+    # Of the same first frames: if those alone gave the order, it would be the one in which the pairs came.
+    same_first = [{"frame_a": calls[0]["frame_a"], "frame_b": call["frame_b"]} for call in calls]
+    swapped = [{"frame_a": call["frame_b"], "frame_b": call["frame_a"]} for call in calls]
+    graphs = {
+        name: (made(folder, Precision.INT8, given, name=name) / "model.onnx").read_bytes()
+        for name, given in {
+            "a": same_first,
+            "b": same_first[::-1],
+            "c": [dict(reversed(call.items())) for call in same_first],
+            "d": calls,
+            "e": swapped,
+        }.items()
+    }
+    assert graphs["a"] == graphs["b"] == graphs["c"]
+    assert len({graphs["a"], graphs["d"], graphs["e"]}) == 3
+
+
 @pytest.mark.parametrize("count", [0, 2])
-def test_too_few_images(count, source, frames):
+def test_too_few_images(count, source, calls):
     with pytest.raises(DataError, match=rf"INT8 needs at least 3 calibration images .* got {count}; raise data"):
-        made(source, Precision.INT8, frames(count))
+        made(source, Precision.INT8, calls(count))
     assert not list((source.parent / "out").iterdir())
 
 
@@ -67,7 +91,7 @@ def test_fp16_needs_no_images_and_names_its_islands(source):
         "ReduceSum in FP32",
         "Softmax in FP32",
     }
-    assert (out / "model.json").read_text() == '{"name": "x"}'
+    assert (out / "model.json").read_text() == '{"name": "x", "task": "classify"}'
 
 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])

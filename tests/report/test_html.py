@@ -6,6 +6,7 @@ import sample_reports as made
 
 from edgeattn.report.cells import every_figure, executed, flat, stage_row
 from edgeattn.report.html import page, view
+from edgeattn.report.pictures import picture
 from edgeattn.report.sections import example
 from edgeattn.report.wording import NBSP
 
@@ -240,10 +241,10 @@ def test_flat():
 
 
 def test_example_refuses_what_is_no_png():
-    assert example({"image_png_base64": "bm8gcG5n"})["image"] is None
-    assert example({"image_png_base64": '"><script>'})["image"] is None
-    assert example({})["image"] is None
-    small, large = (example({"image_png_base64": made.png(0, side)}) for side in (160, 161))
+    for data in ("bm8gcG5n", '"><script>', "", None, 7):
+        assert picture(data, "x")["image"] is None
+    assert example({})["image"]["image"] is None and example({})["pictures"] == []
+    small, large = (example({"image_png_base64": made.png(0, side)})["image"] for side in (160, 161))
     assert small["image"].startswith("data:image/png;base64,iVBOR")
     assert small["small"] and not large["small"]
 

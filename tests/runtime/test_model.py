@@ -11,6 +11,7 @@ from edgeattn import backends, host, runtime
 from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.bundle.manifest import Tensor
 from edgeattn.errors import BundleError, DataError, InputError, MissingLibrary, ModelError, StageFailed
+from edgeattn.imaging import Preprocess
 
 RED = np.full((30, 50, 3), (0, 10, 12), np.uint8)
 
@@ -116,6 +117,51 @@ def test_two_inputs(make_bundle: Any, backend: Any) -> None:
     assert model(RED, RED + np.uint8(1)).to_dict()["confidence"] == pytest.approx([1 / 3] * 3, abs=1e-6)
     with pytest.raises(DataError, match=r"takes 2 frame\(s\) per call \(a, b\), got 1"):
         model(RED)
+
+
+def test_how_many_frames_it_takes(make_bundle: Any, bundle: Path, backend: Any) -> None:
+    assert edgeattn.load(bundle).inputs == 1
+    spec = TensorSpec("a", (1, 8, 8, 3), "uint8")
+    backend.runner.specs = Specs((spec, dataclasses.replace(spec, name="b")), backend.runner.specs.outputs)
+    names = tuple(Tensor(name, (1, 8, 8, 3), "uint8") for name in "ab")
+    assert edgeattn.load(make_bundle(inputs=names)).inputs == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A result that keeps what it was decoded from."""
+
+    outputs: Any
+    views: Any
+    latency_ms: float
+
+
+def test_a_large_frame_goes_in_tiles_and_comes_back_whole(
+    make_bundle: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 x 20 in tiles of 8 that share 2: two rows of three calls; the engine doubles what it sees."""
+
+    class Maps:
+        name = "maps"
+
+        def decode(self, outputs: Any, views: Any, labels: Any, latency_ms: float) -> Seen:
+            return Seen(outputs, views, latency_ms)
+
+    calls = []
+
+    def infer(inputs: Any) -> Any:
+        calls.append(inputs["frame"])
+        return {"logits": 2.0 * inputs["frame"].transpose(0, 3, 1, 2).astype(np.float32)}
+
+    backend.runner.infer = infer
+    path = make_bundle(preprocess=Preprocess(8, 8, "tile", 2))
+    monkeypatch.setattr("edgeattn.runtime.model.tasks.find", lambda name: Maps())
+    frame = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    result: Any = edgeattn.load(path)(frame)
+    assert [call.shape for call in calls] == [(1, 8, 8, 3)] * 6
+    np.testing.assert_allclose(result.outputs["logits"], 2.0 * frame.transpose(2, 0, 1)[None], rtol=1e-5)
+    assert result.views[0].frame is frame and (result.views[0].matrix == np.eye(3)).all()
+    assert result.latency_ms > 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import edgeattn
+from edgeattn.backends.base import Specs, TensorSpec
+from edgeattn.bundle.manifest import Tensor
 from edgeattn.errors import DataError, StorageError
 from edgeattn.imaging import encode_png, read_image
 from edgeattn.runtime.run import line, run
@@ -40,6 +42,39 @@ def test_one_line_per_frame(model: Any, folder: Path) -> None:
     first, second = _run(model, folder)
     assert first.startswith("a.png: blue 100.0%, ") and first.endswith(" ms)")
     assert second.startswith("b.png: red 100.0%, ")
+
+
+@pytest.fixture
+def pairing(make_bundle: Any, backend: Any) -> edgeattn.runtime.Model:
+    """A model of two frames; its runner keeps the grey levels of each call."""
+    specs = tuple(TensorSpec(name, (1, 8, 8, 3), "uint8") for name in ("before", "after"))
+    backend.runner.specs = Specs(specs, backend.runner.specs.outputs)
+    backend.runner.seen = []
+
+    def infer(inputs: Any) -> Any:
+        backend.runner.seen.append(tuple(int(inputs[name].max()) for name in ("before", "after")))
+        return {"logits": inputs["after"].mean(axis=(1, 2))}
+
+    backend.runner.infer = infer
+    return edgeattn.load(make_bundle(inputs=tuple(Tensor(s.name, s.shape, s.dtype) for s in specs)))
+
+
+def test_two_frames_are_each_and_the_one_before(pairing: Any, backend: Any, tmp_path: Path) -> None:
+    """The first has none before it but itself."""
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    for level in (10, 20, 30, 40):
+        (folder / f"{level}.png").write_bytes(encode_png(np.full((40, 60, 3), level, np.uint8)))
+    lines = _run(pairing, folder, tmp_path / "o")
+    assert backend.runner.seen == [(10, 10), (10, 20), (20, 30), (30, 40)]
+    assert [text.split(":")[0] for text in lines] == ["10.png", "20.png", "30.png", "40.png"]
+    # What is drawn on is the later frame.
+    assert all((read_image(tmp_path / f"o/{level}.png")[:240] == level).all() for level in (10, 20, 30, 40))
+
+
+def test_two_frames_of_a_single_image(pairing: Any, backend: Any, folder: Path) -> None:
+    assert len(_run(pairing, folder / "a.png")) == 1
+    assert backend.runner.seen == [(200, 200)]
 
 
 def test_overlays_of_a_folder(model: Any, folder: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_map_of_attention_comes_along() -> None:
 
 
 def test_describe() -> None:
-    words = TASK.describe(_logits(0.0, np.log(8), 0.0), 2, LABELS)
+    words = TASK.describe(_logits(0.0, np.log(8), 0.0), 2, LABELS, ())
     assert words == {"predicted": "dog (80%)", "truth": "owl"}
 
 

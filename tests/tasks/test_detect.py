@@ -134,7 +134,7 @@ def test_comparable_pairs_what_changed_places():
 
 def test_describe():
     truth = np.array([[*A, 0], [*A, 0], [*B, 1], [*B, -1.0]])
-    words = TASK.describe(outputs((*A, 0.9, 1), (*B, 0.1, 0)), truth, LABELS)
+    words = TASK.describe(outputs((*A, 0.9, 1), (*B, 0.1, 0)), truth, LABELS, ())
     assert words == {"predicted": "1 WBC", "truth": "2 RBC, 1 WBC"}
 
 

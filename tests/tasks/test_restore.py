@@ -171,8 +171,8 @@ def test_targets_that_cannot_be_scored(frame: tuple[int, int], target: tuple[int
 
 def test_describe() -> None:
     clean = np.full((16, 20, 3), 100, np.uint8)
-    assert TASK.describe(outputs(clean + 5), clean, ()) == {"predicted": "34.15 dB", "truth": "20 x 16 pixels"}
-    resized = TASK.describe(outputs(clean[:8]), clean, ())
+    assert TASK.describe(outputs(clean + 5), clean, (), ()) == {"predicted": "34.15 dB", "truth": "20 x 16 pixels"}
+    resized = TASK.describe(outputs(clean[:8]), clean, (), ())
     assert resized == {"predicted": "20 x 8 pixels", "truth": "20 x 16 pixels"}
 
 

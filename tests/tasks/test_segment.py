@@ -183,7 +183,7 @@ def test_agreement_and_comparable():
 
 def test_words():
     truth = np.array([[0, 0, 0, 255]], np.uint8)
-    words = TASK.describe(one_hot([[2, 2, 2, 0]], 3), truth, LABELS)
+    words = TASK.describe(one_hot([[2, 2, 2, 0]], 3), truth, LABELS, ())
     assert words == {"predicted": "car 75.0%, sky 25.0%", "truth": "sky 100.0%"}
     assert str(result([[1, 1], [0, 2]])) == "road 50.0%, sky 25.0%, car 25.0%"
     assert str(result([[255]])) == "nothing"

@@ -1,73 +1,124 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
+from edgeattn.errors import DataError
 from edgeattn.recipe import Augment
-from edgeattn.train import augment
+from edgeattn.train.augment import Augmentation
 
-ALL = Augment(flip=True, shift=0.1, scale=0.1, rotate=15, light=0.3, contrast=0.3, erase=0.5)
+ALL = Augment(
+    flip=True, vertical_flip=True, shift=0.1, scale=0.1, rotate=15, light=0.3, contrast=0.3, noise=10, erase=0.5
+)
 EACH = {
     "flip": Augment(flip=True),
+    "vertical_flip": Augment(vertical_flip=True),
     "shift": Augment(shift=0.2),
     "scale": Augment(scale=0.3),
     "rotate": Augment(rotate=90),
     "light": Augment(light=0.4),
     "contrast": Augment(contrast=0.4),
+    "noise": Augment(noise=20),
     "erase": Augment(erase=1.0),
 }
+MOVING = {name: EACH[name] for name in ("flip", "vertical_flip", "shift", "scale", "rotate")}
+MOVING["several"] = Augment(flip=True, vertical_flip=True, shift=0.1, scale=0.2, rotate=20)
+LIGHT = Augment(light=0.4, contrast=0.4, noise=20)
 
 
-def frames(count=8, side=24):
-    return torch.randint(0, 256, (count, side, side, 3), generator=torch.manual_seed(3)).to(torch.uint8)
+def frames(count=8, side=24, of_each=1):
+    return torch.randint(0, 256, (count, of_each, side, side, 3), generator=torch.manual_seed(3)).to(torch.uint8)
 
 
-def applied(settings, x, seed=0):
-    module = augment.augmentation(settings, *x.shape[1:3])
+def applied(settings, x, targets=None, kind="label", seed=0, size=None, degradation=None):
+    """Frames and targets after `settings`; labels count upwards."""
+    height, width = size or x.shape[2:4]
+    module = Augmentation(settings, kind, height, width, degradation)
     torch.manual_seed(seed)
-    return augment.apply(module, x)
+    return module(x, torch.arange(len(x)) if targets is None else targets)
+
+
+def grey_levels(x):
+    """As uint8 `(N, F, H, W, 3)` again."""
+    return (x * 255).round().permute(0, 1, 3, 4, 2).to(torch.uint8)
+
+
+def rectangles(count=16, side=48):
+    """White rectangles on black in the middle of the frame, their masks, and their boxes `(x1, y1, x2, y2)`."""
+    x = torch.zeros(count, 1, side, side, 3, dtype=torch.uint8)
+    corners = []
+    for i in range(count):
+        x1, y1, x2, y2 = 14 + i % 4, 16 + i % 3, 28 + i % 5, 26 + i % 4
+        x[i, 0, y1:y2, x1:x2] = 255
+        corners.append([x1, y1, x2, y2])
+    return x, (x[:, 0, :, :, 0] > 0).to(torch.uint8), corners
+
+
+def box_rows(corners, rows=6):
+    boxes = torch.full((len(corners), rows, 5), -1.0)
+    boxes[:, 2] = torch.tensor([[*box, 3] for box in corners])
+    return boxes
+
+
+def extent(white):
+    rows, columns = torch.nonzero(white, as_tuple=True)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
 
 
 def test_off_it_is_the_identity():
     x = frames()
-    out = applied(Augment(), x)
+    out, targets = applied(Augment(), x)
     assert out.dtype == torch.float32
-    torch.testing.assert_close(out, x.permute(0, 3, 1, 2).float(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(out, x.permute(0, 1, 4, 2, 3).float() / 255, rtol=0, atol=1e-6)
+    assert targets.tolist() == list(range(8))
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_each_setting_changes_frames_and_keeps_shape_and_range(name):
     x = frames()
-    out = applied(EACH[name], x)
-    assert out.shape == (8, 3, 24, 24)
-    assert float(out.min()) >= 0
-    assert float(out.max()) <= 255.001
-    assert not torch.allclose(out, x.permute(0, 3, 1, 2).float(), atol=1.0)
+    out, targets = applied(EACH[name], x)
+    assert out.shape == (8, 1, 3, 24, 24)
+    if name != "noise":
+        assert float(out.min()) >= 0
+        assert float(out.max()) <= 1.00001
+    assert not torch.allclose(out, x.permute(0, 1, 4, 2, 3).float() / 255, atol=1 / 255)
+    assert targets.tolist() == list(range(8))
+
+
+def test_noise_has_the_strength_it_was_given():
+    """Half of the frames get noise; that has a standard deviation of 20 grey levels."""
+    x = torch.full((64, 1, 24, 24, 3), 128, dtype=torch.uint8)
+    spread = applied(Augment(noise=20), x)[0].flatten(1).std(dim=1) * 255
+    noisy = spread[spread > 1e-3]
+    assert 16 <= len(noisy) <= 48
+    assert float(noisy.mean()) == pytest.approx(20, rel=0.05)
 
 
 def test_each_frame_gets_its_own_change():
-    x = frames(1).expand(8, -1, -1, -1)
-    out = applied(ALL, x)
+    x = frames(1).expand(8, -1, -1, -1, -1)
+    out, _ = applied(ALL, x)
     assert len({frame.numpy().tobytes() for frame in out}) == 8
 
 
 def test_it_depends_on_torchs_seed_only():
     x = frames()
-    assert torch.equal(applied(ALL, x), applied(ALL, x))
-    assert not torch.equal(applied(ALL, x), applied(ALL, x, seed=1))
+    assert torch.equal(applied(ALL, x)[0], applied(ALL, x)[0])
+    assert not torch.equal(applied(ALL, x)[0], applied(ALL, x, seed=1)[0])
 
 
 @pytest.mark.parametrize("fill", [0, 90, 255])
 def test_shifts_and_rotations_bring_in_no_border(fill):
-    x = torch.full((4, 24, 24, 3), fill, dtype=torch.uint8)
-    out = applied(Augment(shift=0.3, rotate=45, scale=0.3), x)
-    torch.testing.assert_close(out, torch.full_like(out, fill), rtol=0, atol=0.01)
+    x = torch.full((4, 1, 24, 24, 3), fill, dtype=torch.uint8)
+    out, _ = applied(Augment(shift=0.3, rotate=45, scale=0.3), x)
+    torch.testing.assert_close(out, torch.full_like(out, fill / 255), rtol=0, atol=1e-4)
 
 
 def test_a_shift_alone_moves_whole_pixels_and_blurs_nothing():
     x = frames(count=16)
-    out = applied(Augment(shift=0.125), x)
-    for before, after in zip(x, out.permute(0, 2, 3, 1).round().to(torch.uint8), strict=True):
+    out, _ = applied(Augment(shift=0.125), x)
+    for before, after in zip(x[:, 0], grey_levels(out)[:, 0], strict=True):
         # At most 3 pixels each way: the middle of the frame is found again, unchanged, at exactly that distance.
         places = [
             (dy, dx)
@@ -79,10 +130,174 @@ def test_a_shift_alone_moves_whole_pixels_and_blurs_nothing():
 
 
 def test_positions_are_exact_under_bf16():
-    ramp = torch.arange(24, dtype=torch.uint8).mul(10)[None, None, :, None].expand(4, 24, 24, 3)
-    exact = applied(Augment(shift=0.2, scale=0.1), ramp)
-    module = augment.augmentation(Augment(shift=0.2, scale=0.1), 24, 24)
+    ramp = torch.arange(24, dtype=torch.uint8).mul(10)[None, None, None, :, None].expand(4, 1, 24, 24, 3)
+    exact, _ = applied(Augment(shift=0.2, scale=0.1), ramp)
+    module = Augmentation(Augment(shift=0.2, scale=0.1), "label", 24, 24)
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = augment.apply(module, ramp)
+        mixed, _ = module(ramp, torch.zeros(4))
     assert torch.equal(exact, mixed)
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_mask_moves_with_its_frame(name):
+    """Up to the rim, mirrored parts included; interpolation may differ from the nearest pixel along an edge only."""
+    cells = torch.arange(48) // 12
+    mask = ((cells[:, None] + cells[None, :]) % 2).to(torch.uint8).expand(16, -1, -1).contiguous()
+    mask[:, :10, :7] = 1  # no symmetry that would hide a flip
+    x = (mask * 255)[:, None, :, :, None].expand(-1, 1, -1, -1, 3)
+    moved, targets = applied(MOVING[name], x, mask, "mask")
+    assert targets.dtype == torch.uint8 and targets.shape == mask.shape
+    assert not torch.equal(targets, mask)
+    certain = (moved[:, 0, 0] - 0.5).abs() > 0.45
+    assert float(certain.float().mean()) > 0.7
+    assert torch.equal((moved[:, 0, 0] > 0.5)[certain], (targets == 1)[certain])
+
+
+def test_a_masks_ids_are_never_mixed():
+    mask = torch.randint(0, 2, (8, 24, 24), generator=torch.manual_seed(0)).mul(248).add(7).to(torch.uint8)
+    _, targets = applied(MOVING["several"], frames(), mask, "mask")
+    assert set(targets.unique().tolist()) == {7, 255}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_boxes_move_with_what_they_hold(name):
+    """Exactly where pixels stay whole; else the pixels that are more white than black end within a pixel of it."""
+    x, _, corners = rectangles()
+    moved, targets = applied(MOVING[name], x, box_rows(corners), "boxes")
+    assert targets.shape == (16, 6, 5)
+    exact = name in ("flip", "vertical_flip", "shift")
+    changed = 0
+    for i, before in enumerate(corners):
+        seen, box = extent(moved[i, 0, 0] > 0.5), targets[i, 2]
+        assert box[4] == 3
+        assert box[:4].tolist() == pytest.approx(seen, abs=1e-3 if exact else 1.0)
+        changed += seen != before
+    assert changed > 4
+    assert (targets[:, [0, 1, 3, 4, 5], 4] == -1).all(), "unused rows stay unused"
+
+
+def test_a_box_that_mostly_left_the_frame_is_no_target_any_more():
+    """24 x 24 windows of which tiles of 12 x 12 are drawn; a box of 8 x 8 in the corner is cut at the tile's rim."""
+    x = torch.zeros(64, 1, 24, 24, 3, dtype=torch.uint8)
+    x[:, 0, :8, :8] = 255
+    boxes = torch.full((64, 2, 5), -1.0)
+    boxes[:, 0] = torch.tensor([0.0, 0, 8, 8, 1])
+    moved, targets = applied(Augment(), x, boxes, "boxes", size=(12, 12))
+    kept = 0
+    for tile, box in zip(moved[:, 0, 0], targets[:, 0], strict=True):
+        area = int((tile > 0.5).sum())
+        assert (box[4] == 1) == (area >= 16), "a quarter of 64 pixels must be left"
+        if box[4] == 1:
+            assert box[:4].tolist() == extent(tile > 0.5)
+            kept += 1
+    assert 0 < kept < 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("label", Augment()), ("mask", Augment()), ("mask", Augment(flip=True))]
+)
+def test_a_random_tile_is_drawn_from_each_window(kind, settings):
+    """Which one is read from the pixels, which are numbered."""
+    numbered = torch.arange(24 * 24).reshape(24, 24)
+    x = torch.stack([numbered % 256, numbered // 256, numbered * 0], dim=-1).to(torch.uint8)
+    x = x.expand(32, 1, 24, 24, 3)
+    mask = (numbered % 7).to(torch.uint8).expand(32, 24, 24)
+    targets = mask if kind == "mask" else None
+    out, moved = applied(settings, x, targets, kind, size=(16, 16))
+    assert out.shape == (32, 1, 3, 16, 16)
+    found = grey_levels(out).long()
+    number = found[..., 0] + 256 * found[..., 1]
+    if kind == "mask":
+        assert torch.equal(moved.long(), number[:, 0] % 7)
+    corners = number[:, 0].flatten(1).min(dim=1).values
+    tops, lefts = corners // 24, corners % 24
+    assert len(set(corners.tolist())) > 16
+    assert max(tops.max(), lefts.max()) <= 8 and {*tops.tolist(), *lefts.tolist()} <= set(range(9))
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_clean_image_moves_with_its_frame_and_keeps_its_light(name):
+    x = frames()
+    changed = MOVING[name].model_copy(update={"light": 0.4, "noise": 20.0})
+    moved, targets = applied(MOVING[name], x, x[:, 0], "image")
+    assert targets.shape == (8, 3, 24, 24) and targets.dtype == torch.float32
+    assert torch.equal(moved[:, 0], targets)
+    relit, same = applied(changed, x, x[:, 0], "image")
+    assert torch.equal(same, targets) and not torch.allclose(relit[:, 0], targets, atol=0.01)
+
+
+def test_clean_images_that_stay_where_they_are():
+    x = frames()
+    _, targets = applied(LIGHT, x, x[:, 0], "image")
+    torch.testing.assert_close(targets, x[:, 0].permute(0, 3, 1, 2).float() / 255)
+
+
+def test_a_clean_image_of_twice_the_size_is_flipped_with_its_frame_or_refused():
+    x = frames()
+    clean = x[:, 0].repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    both = Augment(flip=True, vertical_flip=True)
+    moved, targets = applied(both, x, clean, "image")
+    torch.testing.assert_close(functional.avg_pool2d(targets, 2), moved[:, 0])
+    assert not torch.equal(moved, x.permute(0, 1, 4, 2, 3).float() / 255)
+    for settings in (Augment(shift=0.1), Augment(scale=0.1), Augment(rotate=5)):
+        with pytest.raises(DataError, match=r"of two sizes can only be flipped; set train\.augment\.shift"):
+            applied(settings, x, clean, "image")
+
+
+def test_pairs_of_frames_only_change_their_light():
+    x = frames(of_each=2)
+    homographies = torch.eye(3).expand(8, 3, 3)
+    still, targets = applied(MOVING["several"], x, homographies, "homography")
+    torch.testing.assert_close(still, x.permute(0, 1, 4, 2, 3).float() / 255, rtol=0, atol=1e-6)
+    assert targets is homographies
+    x[:, 1] = x[:, 0]
+    relit, targets = applied(LIGHT, x, homographies, "homography")
+    assert relit.shape == (8, 2, 3, 24, 24) and targets is homographies
+    assert not torch.allclose(relit[:, 0], relit[:, 1], atol=0.01), "each photograph has its own light"
+
+
+class Darker:
+    """Halves the light, and the size where `scale` is 2; takes note of a number drawn from the generator it gets."""
+
+    def __init__(self, scale=1):
+        self.scale = scale
+        self.drawn = []
+
+    def apply(self, clean, rng):
+        assert clean.dtype == np.uint8 and clean.flags.c_contiguous
+        self.drawn.append(float(rng.random()))
+        return np.ascontiguousarray(clean[:: self.scale, :: self.scale] // 2)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_degraded_anew_the_target_is_the_clean_image(scale):
+    """Tiles of 8 are drawn from clean windows of 24; of an image that will be halved they have 16."""
+    x, darker = frames(), Darker(scale)
+    out, targets = applied(
+        Augment(flip=True), x, torch.zeros(8, dtype=torch.uint8), "image", size=(8, 8), degradation=darker
+    )
+    assert out.shape == (8, 1, 3, 8, 8) and targets.shape == (8, 3, 8 * scale, 8 * scale)
+    clean = (targets * 255).round()
+    assert torch.equal((out[:, 0] * 255).round(), (clean[:, :, ::scale, ::scale] / 2).floor())
+    inside = x[:, 0].unfold(1, 8 * scale, 1).unfold(2, 8 * scale, 1)  # (N, y, x, 3, tile, tile)
+    for image, windows in zip(clean, inside, strict=True):
+        assert any((w == image).flatten(2).all(dim=2).any() for w in (windows, windows.flip(-1)))
+
+
+def test_every_epoch_degrades_anew_and_a_seed_repeats_it():
+    x, darker = frames(), Darker()
+    for seed in (0, 0, 1):
+        applied(Augment(), x, torch.zeros(8), "image", seed=seed, degradation=darker)
+    first, again, other = (darker.drawn[i : i + 8] for i in (0, 8, 16))
+    assert first == again != other
+    assert len(set(first)) == 8
+
+
+@pytest.mark.parametrize("kind", ["mask", "boxes", "image", "homography"])
+def test_targets_too_depend_on_torchs_seed_only(kind):
+    x, mask, corners = rectangles()
+    targets = {"mask": mask, "boxes": box_rows(corners), "image": x[:, 0], "homography": torch.eye(3)}[kind]
+    first, again, other = (applied(ALL, x, targets, kind, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import DataError, ModelError
+from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 from edgeattn.progress import silent
 from edgeattn.train import run
@@ -207,10 +210,62 @@ def test_it_can_run_beside_the_main_thread(recipe, splits, tmp_path):
     assert made
 
 
+class Halved:
+    scale = 2
+
+    def apply(self, clean, rng):
+        return np.ascontiguousarray(clean[::2, ::2])
+
+
+class Clean:
+    """A clean image of 20 x 24 pixels; its frame is half as large and black, so that it shows where it is used."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return Sample(np.zeros((10, 12, 3), np.uint8), np.full((20, 24, 3), 50 + index, np.uint8))
+
+    def name(self, index):
+        return str(index)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "count", "side"),
+    [(Preprocess(8, 8, "tile", 2), 3 * 1, (20, 24)), (Preprocess(8, 8, "crop"), 3, (16, 16))],
+    ids=["tile", "crop"],
+)
+def test_training_that_degrades_anew_keeps_clean_images(preprocess, count, side, tmp_path):
+    """Whether or not they are tiled: of windows up to 32 x 32 clean pixels, 20 x 24 is one."""
+    splits = Splits(Clean(), Clean(), Clean(), (), "f", "t", kind="image", degradation=Halved())
+    task = SimpleNamespace(inputs=("frame",), target="image")
+    frames, targets = run._training_items(splits, preprocess, task, tmp_path, 0, silent)
+    assert frames.shape == (count, 1, *side, 3) and targets.tolist() == [0] * count
+    assert [int(frame.min()) for frame in frames] == [int(frame.max()) for frame in frames] == [50, 51, 52]
+
+
+def test_training_on_pairs_keeps_both(tmp_path):
+    splits = Splits(Clean(), Clean(), Clean(), (), "f", "t", kind="image")
+    task = SimpleNamespace(inputs=("frame",), target="image")
+    frames, targets = run._training_items(splits, Preprocess(8, 8), task, tmp_path, 0, silent)
+    assert frames.shape == (3, 1, 8, 8, 3) and targets.shape == (3, 16, 16, 3)
+    assert frames.max() == 0 and targets.min() == 50
+
+
+def test_networks_that_want_0_to_1_get_no_statistics(tmp_path, monkeypatch):
+    frames = np.full((2, 1, 4, 4, 3), 90, np.uint8)
+    assert run._normalisation("se_resnet", frames, 0) == ((90.0,) * 3, (1.0,) * 3)
+    (tmp_path / "mynet").mkdir()
+    parts = "TASK = 'classify'\nOUTPUTS = ('logits',)\nSettings = Network = object\n"
+    (tmp_path / "mynet/plain.py").write_text(parts + "NORMALISED = False\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run._normalisation("mynet.plain", frames, 0) == ((0.0,) * 3, (255.0,) * 3)
+
+
 def test_pixel_statistics_by_hand():
-    frames = np.zeros((2, 1, 2, 3), np.uint8)
+    frames = np.zeros((2, 1, 1, 2, 3), np.uint8)
     frames[0, ..., 0] = 10  # blue: 10, 10, 20, 40 -> mean 20, variance (100 + 100 + 0 + 400) / 4 = 150
-    frames[1, 0, :, 0] = (20, 40)
+    frames[1, 0, 0, :, 0] = (20, 40)
     frames[..., 2] = 255
     mean, std = run._pixel_statistics(frames, seed=0)
     assert mean == (20.0, 0.0, 255.0)

@@ -7,9 +7,10 @@ from typing import Any
 
 from edgeattn.report import canvas, placing, wording
 from edgeattn.report.canvas import ACCENT, BAD, INK, MUTED
-from edgeattn.report.facts import Report, Row, dig, higher_is_better, selected_row
+from edgeattn.report.facts import Report, Row, bounds, dig, selected_row
 from edgeattn.report.plots.rows import ROW, label_width, named, rows_axis
-from edgeattn.report.sentences import compared, unit_of
+from edgeattn.report.scale import Scale, scale_of
+from edgeattn.report.sentences import compared
 
 
 def draw(report: Report) -> str | None:
@@ -21,15 +22,16 @@ def draw(report: Report) -> str | None:
     ]
     if not any(compared(row) for _, row in shown):
         return None
-    fig = canvas.figure(66 + ROW * len(shown))
+    fig = canvas.figure(82 + ROW * len(shown))
     left = label_width(shown)
     middle = left + 0.56 * (canvas.WIDTH - left)
-    delta_axes = canvas.place(fig, left, 46, canvas.WIDTH - middle + 14, 20)
-    sqnr_axes = canvas.place(fig, middle + 14, 46, 30, 20)
+    delta_axes = canvas.place(fig, left, 62, canvas.WIDTH - middle + 14, 20)
+    sqnr_axes = canvas.place(fig, middle + 14, 62, 30, 20)
     rows_axis(delta_axes, [label for label, _ in shown])
     rows_axis(sqnr_axes, [""] * len(shown))
     chosen = selected_row(report)
-    _deltas(delta_axes, shown, chosen, dig(report, "budget", "metric_drop_max"))
+    scale = scale_of(next((row for _, row in shown if row["metric"]), None))
+    _deltas(delta_axes, shown, chosen, dig(report, "budget", "metric_drop_max"), scale)
     known = [row["drift"]["sqnr_db"] for _, row in shown if dig(row, "drift", "sqnr_db") is not None]
     top = max(known, default=60.0) * 1.12
     for index, (_, row) in enumerate(shown):
@@ -45,26 +47,27 @@ def draw(report: Report) -> str | None:
     sqnr_axes.set_xlim(min(0.0, *known, 0.0), top)
     sqnr_axes.xaxis.set_major_locator(placing.nice(3))
     _limit_line(sqnr_axes, dig(report, "budget", "sqnr_db_min"))
-    unit = next((unit_of(row) for _, row in shown if row["metric"]), "")
-    change = wording.delta_unit(unit)
-    delta_axes.set_xlabel(f"change of the metric{f', {change}' if change else ''}")
+    unit = ", ".join(text for text in (wording.delta_unit(scale.unit), scale.direction) if text)
+    # Ends with the axes: a long name then reaches below the rows' names, not below the other axes.
+    delta_axes.set_xlabel(f"change of {scale.name}\n{unit}", loc="right", multialignment="right")
     sqnr_axes.set_xlabel("SQNR, dB")
     return canvas.inline_svg(fig, "drift")
 
 
-def _deltas(axes: Any, shown: Sequence[tuple[str, Row]], chosen: Row | None, drop_max: float | None) -> None:
+def _deltas(
+    axes: Any, shown: Sequence[tuple[str, Row]], chosen: Row | None, drop_max: float | None, scale: Scale
+) -> None:
     axes.axvline(0, color=MUTED, linewidth=1)
     for index, (_, row) in enumerate(shown):
-        value, bounds = dig(row, "drift", "metric_delta"), dig(row, "drift", "ci95")
+        value, interval = dig(row, "drift", "metric_delta"), bounds(row, "drift", "ci95")
         colour = ACCENT if row is chosen else INK
         if value is None:
             continue
-        if bounds is not None:
-            axes.plot(bounds, [index] * 2, color=colour, linewidth=1.6, solid_capstyle="round")
+        if interval is not None:
+            axes.plot(interval, [index] * 2, color=colour, linewidth=1.6, solid_capstyle="round")
         axes.plot(value, index, "o", color=colour, markersize=6)
     if drop_max is not None:
-        better = next((higher_is_better(row) for _, row in shown if row["metric"]), True)
-        _limit_line(axes, -drop_max if better else drop_max)
+        _limit_line(axes, -drop_max if scale.higher_is_better else drop_max)
     low, high = axes.get_xlim()
     # All exact: a scale for nothing is better than one of 1e-9.
     if high - low < 1e-6:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from edgeattn.report import canvas, placing
 from edgeattn.report.canvas import ACCENT, INK, MUTED, SURFACE
-from edgeattn.report.facts import DONE, Report, Row, dig, higher_is_better, labels, pareto, selected_row
+from edgeattn.report.facts import DONE, Report, Row, bounds, dig, higher_is_better, labels, pareto, selected_row
 from edgeattn.report.plots.rows import short
-from edgeattn.report.sentences import unit_of
+from edgeattn.report.scale import scale_of
 
 
 def trade_points(report: Report) -> list[tuple[str, Row]]:
@@ -40,10 +40,10 @@ def front(points: Sequence[tuple[str, Row]]) -> list[int]:
 def p50_interval(row: Row) -> tuple[float, float] | None:
     """The p50 in ms scaled by the 95 % interval of its ratio to the reference; None for the reference itself."""
     p50, ratio = dig(row, "latency", "p50_ms"), dig(row, "latency", "ratio_to_reference")
-    bounds = dig(row, "latency", "ratio_ci95")
-    if p50 is None or not ratio or bounds is None:
+    interval = bounds(row, "latency", "ratio_ci95")
+    if p50 is None or not ratio or interval is None:
         return None
-    return p50 * bounds[0] / ratio, p50 * bounds[1] / ratio
+    return p50 * interval[0] / ratio, p50 * interval[1] / ratio
 
 
 def draw(report: Report) -> str | None:
@@ -57,10 +57,10 @@ def draw(report: Report) -> str | None:
     x = [row["latency"]["p50_ms"] for _, row in points]
     y = [row["metric"]["value"] for _, row in points]
     spans_x = [p50_interval(row) or (a, a) for (_, row), a in zip(points, x, strict=True)]
-    spans_y = [dig(row, "metric", "ci95") or (b, b) for (_, row), b in zip(points, y, strict=True)]
+    spans_y = [bounds(row, "metric", "ci95") or (b, b) for (_, row), b in zip(points, y, strict=True)]
     placing.milliseconds(axes.xaxis, [v for span in spans_x for v in span] + x, axes.set_xlim)
     low, high = min(min(s) for s in spans_y), max(max(s) for s in spans_y)
-    pad = 0.14 * (high - low) or 0.5
+    pad = 0.14 * (high - low) or 0.01 * abs(high) or 0.5
     axes.set_ylim(low - pad, high + pad)
     axes.yaxis.set_major_locator(placing.nice(5))
     axes.tick_params(labelcolor=MUTED)
@@ -78,9 +78,7 @@ def draw(report: Report) -> str | None:
         size = 8 if row is chosen else 6
         axes.plot(x[index], y[index], "o", color=colour, markerfacecolor=face, markersize=size, zorder=3)
     placing.name_points(axes, named)
-    first = points[0][1]
-    better = "higher is better" if higher_is_better(first) else "lower is better"
-    unit = unit_of(first)
-    axes.set_ylabel(f"{first['metric']['name']}{f', {unit}' if unit else ''} ({better})")
+    scale = scale_of(points[0][1])
+    axes.set_ylabel(f"{scale.head} ({scale.direction})")
     axes.set_xlabel("p50 latency, ms (lower is better)")
     return canvas.inline_svg(fig, "trade")

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from edgeattn.report import canvas, placing
 from edgeattn.report.canvas import ACCENT, INK, MUTED
-from edgeattn.report.facts import Report, dig
+from edgeattn.report.facts import Report, dig, reference_row
+from edgeattn.report.plots.rows import short
+from edgeattn.report.scale import scale_of
 
 
 def draw(report: Report) -> str | None:
@@ -15,7 +17,8 @@ def draw(report: Report) -> str | None:
     if not history:
         return None
     fig = canvas.figure(210)
-    titles = (("train_loss", "training loss"), ("eval_metric", "metric on held-out images"))
+    metric = short(f"held-out {scale_of(reference_row(report)).head}")
+    titles = (("train_loss", "training loss"), ("eval_metric", metric))
     for index, (key, title) in enumerate(titles):
         left = 44 + index * (canvas.WIDTH / 2 + 4)
         axes = canvas.place(fig, left, 44, canvas.WIDTH - left - canvas.WIDTH / 2 + 60, 30)

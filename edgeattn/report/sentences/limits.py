@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgeattn.report import wording
 from edgeattn.report.facts import Limit
+from edgeattn.report.scale import Scale
 
 # What a limit of the budget is called, and its unit where the metric does not give it.
 LIMIT_NAMES = {
@@ -23,19 +24,11 @@ def limit_name(key: str) -> str:
     return LIMIT_NAMES[key][0] if key in LIMIT_NAMES else key.removesuffix("_max").removesuffix("_min")
 
 
-def limit_texts(limit: Limit, unit: str) -> tuple[str, str, str]:
-    """(what is limited, the limit, the figure); `unit` is the metric's."""
+def limit_texts(limit: Limit, scale: Scale) -> tuple[str, str, str]:
+    """(what is limited, the limit, the figure); `scale` is the metric's."""
     if limit.key == "metric_drop_max":
-        digits = wording.digits_of(unit)
-        change = wording.delta_unit(unit, limit.limit)
-        value = (
-            wording.NOTHING
-            if limit.value is None
-            else wording.with_unit(
-                wording.fixed(max(limit.value, 0.0), digits), wording.delta_unit(unit, max(limit.value, 0.0))
-            )
-        )
-        return "accuracy lost", "at most " + wording.with_unit(wording.fixed(limit.limit, digits), change), value
+        lost = None if limit.value is None else max(limit.value, 0.0)
+        return "accuracy lost", f"at most {scale.amount(limit.limit)}", scale.amount(lost)
     name, own = limit_name(limit.key), LIMIT_NAMES.get(limit.key, ("", ""))[1]
     write = wording.ms if own == "ms" else lambda value: wording.fixed(value, 2 if own == "MB" else 1)
     bound = "at least " if limit.key.endswith("_min") else "at most "

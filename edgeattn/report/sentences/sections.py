@@ -8,7 +8,8 @@ from typing import Any
 
 from edgeattn.report import wording
 from edgeattn.report.facts import DONE, Report, Row, dig, reference_name, selected_row
-from edgeattn.report.sentences.metric import compared, unit_of
+from edgeattn.report.scale import scale_of, scale_per_label, task_of
+from edgeattn.report.sentences.metric import compared
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -34,27 +35,49 @@ def trade(front: Sequence[str], total: int) -> str:
     return f"{wording.listed(list(front))} {verb} beaten by no other row on accuracy and latency at once"
 
 
+def predicts(report: Report) -> bool:
+    """True where a result is a label, which changes or does not; other results differ more or less."""
+    task = task_of(report)
+    return task is not None and task.target == "label"
+
+
+def samples(report: Report) -> str:
+    """What the data hold, in the plural: "images", "pairs of images"."""
+    task = task_of(report)
+    return "pairs of images" if task is not None and len(task.inputs) > 1 else "images"
+
+
 def examples(report: Report) -> str:
-    """How many predictions changed, as far as examples of them were collected."""
-    found = report.get("examples")
+    """How many predictions changed, or results differ, as far as examples of them were collected."""
+    found, label = report.get("examples"), predicts(report)
     if found is None:
-        return "Changed predictions were not collected"
+        return "Changed predictions were not collected" if label else "Results that differ were not collected"
     total = wording.count(dig(report, "data", "eval_n"))
-    among = "" if total == wording.NOTHING else f" among {total} images"
+    among = "" if total == wording.NOTHING else f" among {total} {samples(report)}"
     if not any(compared(row) for row in report["rows"]):
-        return "No predictions were compared"
+        return f"No {'predictions' if label else 'results'} were compared"
     if not found:
-        agreements = [dig(row, "drift", "agreement") for row in report["rows"]]
-        lowest = min((a for a in agreements if a is not None), default=1.0)
-        if lowest < 1:
-            return f"No example was kept; the lowest agreement with the reference is {wording.fixed(100 * lowest, 2)} %"
-        return f"No prediction changed in any row{among}"
-    verb = "prediction" if len(found) == 1 else "predictions"
-    return f"{len(found)} example {verb} that changed in some row"
+        return _none_kept(report, f"No {'prediction changed' if label else 'result differs'} in any row{among}")
+    if label:
+        return f"{wording.plural(len(found), 'example prediction')} that changed in some row"
+    if len(found) == 1:
+        return f"The one of the {samples(report)} whose result differs from the reference's"
+    return f"The {len(found)} {samples(report)} whose results differ most from the reference's"
+
+
+def _none_kept(report: Report, text: str) -> str:
+    """`text` when all rows agree with the reference, else how far they do."""
+    agreements = [dig(row, "drift", "agreement") for row in report["rows"]]
+    lowest = min((a for a in agreements if a is not None), default=1.0)
+    if lowest < 1:
+        return f"No example was kept; the lowest agreement with the reference is {wording.fixed(100 * lowest, 2)} %"
+    return text
 
 
 def per_class(report: Report) -> str:
     """The class that lost most between the first column and the row that ships (or the last column)."""
+    scale = scale_per_label(report)
+    digits = 1 if scale.unit else 3
     columns: Mapping[str, Sequence[float | None]] = report["per_class"]["values"]
     names: Sequence[Any] = report["per_class"]["labels"]
     row = selected_row(report)
@@ -70,8 +93,8 @@ def per_class(report: Report) -> str:
     change, index = min(changes)
     if change >= 0:
         return f"No class lost from {first} to {last}"
-    a, b = columns[first][index], columns[last][index]
-    return f"“{names[index]}” lost most from {first} to {last}: {wording.fixed(a, 1)} % to {wording.fixed(b, 1)} %"
+    a, b = (wording.with_unit(wording.fixed(columns[at][index], digits), scale.unit) for at in (first, last))
+    return f"“{names[index]}” lost most from {first} to {last}: {a} to {b}"
 
 
 def search(settings: Sequence[Mapping[str, Any]]) -> str:
@@ -98,11 +121,11 @@ def training(report: Report) -> str:
     """How long the training took and where it ended."""
     history = report["training"]["history"]
     row = next((row for row in report["rows"] if f"{row['stage']}/{row['variant']}" == reference_name(report)), None)
-    unit, last = unit_of(row), dig(history[-1], "eval_metric")
+    last = dig(history[-1], "eval_metric")
     text = f"{wording.plural(len(history), 'epoch')} in {wording.duration(dig(report['training'], 'seconds'))}"
     if last is None:
         return text
-    return f"{text}, ending at {wording.with_unit(wording.fixed(last, wording.digits_of(unit)), unit)}"
+    return f"{text}, ending at {scale_of(row).value(last)}"
 
 
 def command(report: Report) -> str:

@@ -50,7 +50,7 @@ def test_accuracy_of_a_metric_that_is_better_when_lower():
     row["metric"] |= {"name": "corner error", "unit": "px", "higher_is_better": False}
     row["drift"] |= {"metric_delta": 0.4, "ci95": [0.1, 0.7]}
     assert plain(sentences.accuracy(row, 0.3)) == (
-        "INT8 loses more accuracy than the budget of 0.30 px allows: +0.40 px, 95 % between +0.10 and +0.70"
+        "INT8 loses more accuracy than the budget of 0.30 px allows: 0.40 px worse, 95 % between +0.10 and +0.70"
     )
 
 

@@ -1,0 +1,97 @@
+"""Pictures for the report: evaluation samples whose result changed, and one sample as every stage sees it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeattn import tasks
+from edgeattn.artifact import Artifact
+from edgeattn.data.base import Sample
+from edgeattn.imaging import Frame, encode_png
+from edgeattn.pipeline.checks import REFERENCE, load_outputs
+from edgeattn.pipeline.stages import Context, framing
+
+_EXAMPLES = 8
+_THUMBNAIL, _PICTURE = 128, 320
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+def examples(context: Context, checks: dict[str, Artifact]) -> list[dict[str, Any]]:
+    """Evaluation images whose decision differs from the reference's in some row, those of most rows first.
+
+    Of results that are maps or places rather than labels there are pictures too: the reference's and that of the row
+    that agrees least.
+    """
+    task = tasks.find(context.recipe.task)
+    samples, labels = context.splits.evaluation, context.splits.labels
+    outputs = {name: load_outputs(check) for name, check in checks.items()}
+    reference = outputs.pop(REFERENCE)
+    changed: dict[int, dict[str, float]] = {}
+    for name, values in outputs.items():
+        for index, (ours, theirs) in enumerate(zip(values, reference, strict=True)):
+            if (agreement := task.agreement(ours, theirs)) < 1.0:
+                changed.setdefault(index, {})[name] = agreement
+    ranked = sorted(changed.items(), key=lambda item: (-len(item[1]), min(item[1].values()), item[0]))
+    found = []
+    for index, agreements in ranked[:_EXAMPLES]:
+        sample = samples[index]
+        views = framing(context, sample).views
+        words = task.describe(reference[index], sample.target, labels, views)
+        entry: dict[str, Any] = {
+            "name": samples.name(index),
+            "image_png_base64": _png(sample.frame, _THUMBNAIL),
+            "truth": words["truth"],
+            "reference": words["predicted"],
+            "changed": {
+                name: task.describe(outputs[name][index], sample.target, labels, views)["predicted"]
+                for name in agreements
+            },
+        }
+        if task.target != "label":
+            worst = min(agreements, key=lambda name: agreements[name])
+            shown = {REFERENCE: reference[index], worst: outputs[worst][index]}
+            entry["pictures"] = {name: _drawn(context, sample, values) for name, values in shown.items()}
+        found.append(entry)
+    return found
+
+
+def _drawn(context: Context, sample: Sample, outputs: dict[str, NDArray[Any]]) -> str:
+    views = framing(context, sample).views
+    result = tasks.find(context.recipe.task).decode(outputs, views, context.splits.labels, 0.0)
+    return _png(result.draw(sample.frames[-1]), _PICTURE)
+
+
+def gallery(context: Context, checks: dict[str, Artifact]) -> dict[str, Any]:
+    """The first evaluation sample: its frames, the attention map where the network gives one, and each row's result."""
+    sample = context.splits.evaluation[0]
+    outputs = {name: load_outputs(check, 1)[0] for name, check in checks.items()}
+    reference = outputs[REFERENCE]
+    attention = reference.get("attention")
+    return {
+        "name": context.splits.evaluation.name(0),
+        "frames": [_png(frame, _PICTURE) for frame in sample.frames],
+        "attention": None if attention is None else _png(_heat(attention[0, 0], sample.frame), _PICTURE),
+        "results": {name: _drawn(context, sample, values) for name, values in outputs.items()},
+    }
+
+
+def _heat(attention: NDArray[Any], frame: Frame) -> Frame:
+    """The map over the frame, scaled to its own greatest value, since weights over many places are all small."""
+    high, wide = frame.shape[:2]
+    scaled = np.asarray(attention, np.float32) / max(float(attention.max()), 1e-6)
+    enlarged = cv2.resize(np.clip(scaled * 255, 0, 255).astype(np.uint8), (wide, high), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.addWeighted(frame, 0.5, cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS), 0.5, 0), np.uint8)
+
+
+def _png(frame: Frame, side: int) -> str:
+    scale = side / max(frame.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    small = np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=method), np.uint8)
+    return base64.b64encode(encode_png(small)).decode()

@@ -1,0 +1,186 @@
+"""What the stages are made from: engine inputs, keys, the record of the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeattn import provenance
+from edgeattn.artifact import WEIGHT_FILES, Store
+from edgeattn.data.base import Sample, Splits
+from edgeattn.errors import DataError, ModelError
+from edgeattn.pipeline import stages
+from edgeattn.pipeline.stages import Context
+from edgeattn.recipe import Recipe, Target
+
+RECIPE = {
+    "name": "mine",
+    "task": "classify",
+    "model": {"name": "attention_cnn"},
+    "input": {"height": 8, "width": 8},
+    "data": {"format": "scenes"},
+    "train": {"epochs": 1},
+}
+
+
+class Images(list):
+    def name(self, index):
+        return str(index)
+
+
+def noise(high, wide, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (high, wide, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def context(tmp_path):
+    def make(splits: Splits | None = None, **changes: Any) -> Context:
+        made = Context(
+            recipe=Recipe(**{**RECIPE, **changes}),
+            target=Target(name="cpu", title="t", backend="openvino", precisions=("fp32", "int8"), threads=1),
+            store=Store(tmp_path / "store"),
+            data_root=tmp_path,
+            progress=lambda done, total, text: None,
+        )
+        made.__dict__["splits"] = splits or Splits(Images(), Images(), Images(), ("a", "b"), "f", "t")
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(("count", "made"), [(None, 3), (2, 2), (9, 3)])
+def test_one_call_for_each_sample(context, count, made):
+    samples = Images(Sample(noise(8, 8, i), 0) for i in range(3))
+    calls = stages.prepared(context(), samples, count)
+    assert [list(call) for call in calls] == [["frame"]] * made
+    assert all((call["frame"][0] == sample.frame).all() for call, sample in zip(calls, samples, strict=False))
+
+
+def test_two_frames_in_one_call(context):
+    first, second = noise(8, 8), noise(8, 8, 1)
+    (call,) = stages.prepared(context(task="align"), Images([Sample(first, np.eye(3), second)]))
+    assert list(call) == ["frame_a", "frame_b"]
+    assert (call["frame_a"][0] == first).all() and (call["frame_b"][0] == second).all()
+
+
+def tiles(context, samples, count):
+    """Which tile, by its pixels, of tiles of 8 that share none: `(sample, index)`."""
+    made = context(task="segment", input={"height": 8, "width": 8, "fit": "tile", "overlap": 0})
+    known = {
+        sample.frame[top : top + 8, left : left + 8].tobytes(): (
+            number,
+            top // 8 * (sample.frame.shape[1] // 8) + left // 8,
+        )
+        for number, sample in enumerate(samples)
+        for top in range(0, sample.frame.shape[0], 8)
+        for left in range(0, sample.frame.shape[1], 8)
+    }
+    return [known[call["frame"].tobytes()] for call in stages.prepared(made, samples, count)]
+
+
+def test_of_tiled_samples_the_middle_comes_first(context):
+    """4 tiles in the first, 1 in the second, 3 in the third: from the middle round, a tile of each in turn."""
+    samples = Images([Sample(noise(16, 16), 0), Sample(noise(8, 8, 1), 0), Sample(noise(8, 24, 2), 0)])
+    order = [(0, 2), (1, 0), (2, 1), (0, 3), (2, 2), (0, 0), (2, 0), (0, 1)]
+    assert tiles(context, samples, None) == order
+    assert tiles(context, samples, 5) == [(0, 2), (1, 0), (2, 1), (0, 3), (2, 2)]
+    assert tiles(context, samples, 2) == [(0, 2), (1, 0)]
+    assert tiles(context, samples, 100) == order
+
+
+def test_calibration_takes_at_least_so_many_tiles_and_no_more(context):
+    samples = Images(Sample(noise(8, 8 * 40, i), 0) for i in range(10))
+    found = tiles(context, samples, None)
+    assert len(found) == len(set(found)) == 300
+    assert {number: sum(n == number for n, _ in found) for number in range(10)} == dict.fromkeys(range(10), 30)
+
+
+def weights(folder, text="{}"):
+    folder.mkdir(exist_ok=True)
+    for name in WEIGHT_FILES:
+        (folder / name).write_text(text)
+    return str(folder)
+
+
+def test_given_weights_are_known_by_their_content(context, tmp_path):
+    inputs = stages._train_inputs(context(weights=weights(tmp_path / "a")))
+    assert inputs == stages._train_inputs(context(weights=weights(tmp_path / "b"), train={"epochs": 7}, seed=3))
+    (tmp_path / "b/weights.safetensors").write_text("other")
+    assert inputs != stages._train_inputs(context(weights=str(tmp_path / "b")))
+    assert inputs != stages._train_inputs(context())
+    other = Splits(Images(), Images(), Images(), ("a", "c"), "f", "t")
+    assert inputs != stages._train_inputs(context(other, weights=str(tmp_path / "a")))
+
+
+@pytest.mark.parametrize("missing", WEIGHT_FILES)
+def test_given_weights_that_lack_a_file(context, tmp_path, missing):
+    folder = weights(tmp_path / "a")
+    (tmp_path / "a" / missing).unlink()
+    with pytest.raises(ModelError) as caught:
+        stages.trained(context(weights=folder))
+    assert str(caught.value).startswith(
+        f"The weights in {folder} are incomplete (No such file or directory: {missing});"
+    )
+
+
+def test_given_weights_are_taken_and_not_trained(context, tmp_path, monkeypatch):
+    from edgeattn.train import given, run
+
+    taken = []
+    monkeypatch.setattr(run, "train", lambda *arguments: pytest.fail("it trained"))
+    monkeypatch.setattr(given, "take", lambda recipe, labels, folder, out: taken.append((labels, str(folder))))
+    folder = weights(tmp_path / "a")
+    assert not stages.train(context(weights=folder)).cached
+    assert taken == [(("a", "b"), folder)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric": "top1"},  # the first anyway
+        {"input": {"height": 8, "width": 8, "overlap": 7}},  # nothing is tiled
+    ],
+)
+def test_what_says_the_same_trains_the_same(context, changes):
+    assert stages._train_inputs(context(**changes)) == stages._train_inputs(context())
+
+
+def test_a_network_of_ones_own_trains_anew_when_it_changes(context, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "stagenets").mkdir()
+    found = []
+    for blocks in ("ONE = 1\n", "ONE = 2\n", "ONE = 1  # again\n"):
+        for cached in (provenance._source, provenance._module_hash, provenance._folders):
+            cached.cache_clear()
+        (tmp_path / "stagenets/net.py").write_text("from stagenets.blocks import ONE\n")
+        (tmp_path / "stagenets/blocks.py").write_text(blocks)
+        found.append(stages._train_inputs(context(model={"name": "stagenets.net"}))["code"])
+    assert found[0] == found[2] != found[1]
+
+
+def pair(seed, target):
+    return Sample(noise(8, 8, seed), target, noise(8, 8, seed + 100))
+
+
+def test_the_record_of_the_data_knows_targets_and_pairs(context):
+    def key(*evaluation):
+        splits = Splits(
+            Images([pair(1, np.eye(3))]), Images([pair(2, np.eye(3))]), Images(evaluation), (), repr(keys), "t"
+        )
+        return stages.data_record(context(splits, task="align")).json("data.json")["eval_key"]
+
+    keys: list[str] = []
+    keys.append(key(pair(3, np.eye(3))))
+    keys.append(key(pair(3, 2 * np.eye(3))))
+    keys.append(key(pair(3, np.eye(3, dtype=np.float32))))
+    keys.append(key(Sample(noise(8, 8, 3), np.eye(3), noise(8, 8, 4))))
+    assert len(set(keys)) == 4
+    assert key(pair(3, np.eye(3))) == keys[0]
+
+
+def test_a_pair_that_is_trained_and_evaluated_on(context):
+    splits = Splits(Images([pair(1, 0)]), Images([pair(2, 0)]), Images([pair(1, 1)]), (), "f", "t")
+    with pytest.raises(DataError, match=r"1 image\(s\) are in both the train and evaluation splits"):
+        stages.data_record(context(splits, task="align"))
