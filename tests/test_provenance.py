@@ -171,7 +171,7 @@ def test_ones_own_network_reaches_into_edgeattn(own):
 
 
 def test_a_module_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match="edgeattn.no_such_room has no source"):
+    with pytest.raises(FileNotFoundError, match=r"edgeattn\.no_such_room has no source"):
         code_version("edgeattn.no_such_room")
 
 

@@ -58,6 +58,8 @@ def group() -> None:
 
 def main() -> None:
     """Run a command; every failure we know ends in one sentence on standard error and its exit code."""
+    # A recipe may name a network of one's own, package.module; last, so that it never stands before a library.
+    sys.path.append(str(Path.cwd()))
     try:
         code = group.main(prog_name="edgeattn", standalone_mode=False)
     except click.exceptions.Abort:

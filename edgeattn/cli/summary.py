@@ -12,7 +12,7 @@ from rich.table import Table
 
 from edgeattn.report.wording import digits_of
 
-_PLAIN_WIDTH = 120  # in a log nothing is gained by folding
+_PLAIN_WIDTH = 140  # in a log nothing is gained by folding
 _INTERVALS_WIDTH = 110  # a narrower terminal gets the figures alone; their intervals are in the report
 
 

@@ -80,12 +80,16 @@ def inline_svg(fig: Any, name: str) -> str:
     # Only the size of the font stays, its family is the page's.
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     text = re.sub(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*", _font, text)
-    # A hundredth of a unit is below what a screen shows; six decimals would double the page.
-    text = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."), text)
+    # A hundredth of a unit is below what a screen shows; six decimals would double the page. Not so in a tick's text.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _hundredths, tag.group()), text)
     text = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", text)
     for sentinel, variable in VARIABLES.items():
         text = text.replace(sentinel, f"var(--{variable})")
     return re.sub(r"\n\s*", "\n", text).strip()
+
+
+def _hundredths(match: re.Match[str]) -> str:
+    return f"{float(match.group()):.2f}".rstrip("0").rstrip(".")
 
 
 def _font(match: re.Match[str]) -> str:

@@ -72,5 +72,5 @@ def test_formats_are_found_by_file_name() -> None:
     for name in data.names():
         module = data.find(name)
         assert callable(module.load) and module.Settings.__dataclass_params__.frozen
-    with pytest.raises(RecipeError, match="no data format 'calibration'; known formats: .*csv, .*imagefolder"):
+    with pytest.raises(RecipeError, match=r"no data format 'calibration'; known formats: .*csv, .*imagefolder"):
         data.find("calibration")

@@ -174,7 +174,7 @@ def test_a_network_of_ones_own_is_looked_at_before_it_is_trained(context, case, 
 
 
 def test_a_network_of_ones_own_that_is_not_there(context, monkeypatch):
-    with pytest.raises(RecipeError, match="There is no model 'nowhere.at_all'; known models: .* or package.module"):
+    with pytest.raises(RecipeError, match=r"no model 'nowhere\.at_all'; known models: .* or package\.module"):
         validate(context(3, ("fp32",), model={"name": "nowhere.at_all"}), Stage.BUNDLE)
 
 

@@ -11,6 +11,15 @@ def test_dig_stops_at_whatever_is_missing():
     assert facts.dig(None, "a") is None
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [([1, 2], (1, 2)), ([0, 0], (0, 0)), ([None, 2], None), ([1, None], None), ([None, None], None), (None, None)],
+)
+def test_an_interval_with_an_open_end_is_none(given, found):
+    assert facts.bounds({"drift": {"ci95": given}}, "drift", "ci95") == found
+    assert facts.bounds({}, "drift", "ci95") is None
+
+
 def test_labels_name_the_backend_only_where_two_rows_share_a_name():
     rows = [{"stage": s, "variant": "int8", "backend": b} for s, b in (("a", "x"), ("b", "x"), ("b", "y"), ("b", None))]
     assert facts.labels(rows) == ["a/int8", "b/int8 x", "b/int8 y", "b/int8"]

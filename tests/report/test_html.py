@@ -6,7 +6,7 @@ import sample_reports as made
 
 from edgeattn.report.cells import every_figure, executed, flat, stage_row
 from edgeattn.report.html import page, view
-from edgeattn.report.pictures import picture
+from edgeattn.report.pictures import gallery, picture
 from edgeattn.report.sections import example
 from edgeattn.report.wording import NBSP
 
@@ -89,6 +89,11 @@ def test_light_and_dark_and_phone(pages):
         ("not_worth_it", ["BF16 is ready to ship; INT8 is not worth it", "Not worth it: no faster than its float"]),
         ("deferred", ["Passed so far", "TensorRT builds on the device itself.", "emulated, not the device", "25W"]),
         ("failed", ["Not shippable", "Parity failed: 12 dB", "No predictions were compared"]),
+        ("detect", ["−0.0031", "mAP50 0.8312 → 0.8281", "at most 0.0100 of mAP50", "0.8032 to 0.8530"]),
+        ("detect", ["One sample, stage by stage", "Results that differ most", "Further metrics", "0.5123", "−0.0022"]),
+        ("align", ["0.12 px worse", "corner error, px", "corner error 2.41 → 2.53 px", "Input a", "Input b"]),
+        ("align", ["median corner error, px", "lower is better", "within 1px, %", "−2.50", "pairs of images"]),
+        ("restore", ["30.12 dB", "−0.04 dB", "psnr, dB", "ssim", "The same sample in the other rows (4)"]),
         ("older", ["INT8 is ready to ship", "Changed predictions were not collected"]),
     ],
 )
@@ -258,3 +263,64 @@ def test_per_class_shades_by_change():
         ("87.5", "−2.5", -0.5),
         ("–", "", 0.0),
     ]
+
+
+def test_the_gallery_goes_from_the_input_to_what_ships():
+    def titles(report):
+        found = gallery(report)
+        return [shot["title"] for shot in found["main"]], [shot["title"] for shot in found["more"]]
+
+    others = ["export/fp32", "quantize/int8", "compile/bf16", "bundle/int8"]
+    assert titles(made.detect()) == (["Input", "Attention", "train/fp32", "compile/int8"], others)
+    assert titles(made.align())[0] == ["Input a", "Input b", "Attention", "train/fp32", "compile/int8"]
+    assert titles(made.restore())[0] == ["Input", "train/fp32", "compile/int8"]
+    report = made.detect() | {"selected": None}
+    assert titles(report) == (["Input", "Attention", "train/fp32"], ["export/fp32", "quantize/int8", "compile/bf16",
+        "compile/int8", "bundle/int8"])  # fmt: skip
+    assert gallery(made.report()) is None
+
+
+def test_a_gallery_names_what_ships_and_what_was_only_selected():
+    ships, selected = (gallery(make())["main"][-1]["note"] for make in (made.detect, made.align))
+    assert (ships, selected) == ("ships, INT8 in openvino", "selected, INT8 in openvino")
+    assert gallery(made.detect())["main"][-2]["note"] == "the reference, FP32 in pytorch"
+
+
+def test_sections_without_anything_to_show_are_missing(pages):
+    for title in ("One sample, stage by stage", "Further metrics", 'class="beside"', "Results that differ most"):
+        assert title not in pages["passed"] and title in pages["detect"]
+    assert "Per class" not in pages["align"]
+
+
+def test_further_metrics_start_with_the_reference():
+    report = made.align()
+    report["rows"] = [*report["rows"][1:], report["rows"][0]]
+    found = view(report)["further"]
+    assert found["columns"][0] == found["reference"] == "train/fp32"
+    assert [line["name"] for line in found["lines"]] == [
+        "median corner error, px",
+        "within 1px, %",
+        "photometric error",
+    ]
+    at = found["columns"].index("compile/int8")
+    assert [line["cells"][at] for line in found["lines"]] == [("1.42", "+0.11"), ("36.00", "−2.50"), ("0.0412", "")]
+    assert [line["direction"] for line in found["lines"]] == [
+        "lower is better",
+        "higher is better",
+        "lower is better",
+    ]
+
+
+def test_a_task_that_is_not_known_here_still_has_its_metrics():
+    report = made.detect() | {"task": "of_tomorrow"}
+    assert view(report)["further"]["lines"][0]["name"] == "mAP"
+    assert "Results that differ most" in page(report)
+
+
+def test_per_class_of_a_share_shades_over_a_twentieth():
+    lines = view(made.detect())["per_class"]["lines"]
+    assert [(c["value"], c["change"], c["shade"]) for c in lines[0]["cells"]] == [
+        ("0.800", "", 0.0),
+        ("0.794", "−0.006", -0.12),
+    ]
+    assert view(made.detect())["per_class"]["each"] is None

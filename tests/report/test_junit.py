@@ -62,3 +62,12 @@ def test_control_characters_are_written_out():
     text = suites(made.hostile())
     assert "\x07" not in text and "\\x07" in text
     assert "<script>" not in text
+
+
+def test_units_of_other_tasks():
+    _, found = cases(made.align())
+    message = found["metric_drop_max"].find("failure").get("message").replace("\u00a0", " ")
+    assert message == "accuracy lost is 0.12 px, the limit is at most 0.10 px"
+    _, found = cases(made.detect())
+    said = found["metric_drop_max"].find("system-out").text.replace("\u00a0", " ")
+    assert said == "accuracy lost is 0.0031 of mAP50, the limit is at most 0.0100 of mAP50"

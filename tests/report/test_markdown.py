@@ -57,3 +57,13 @@ def test_hostile_texts_are_no_markup():
     assert "&lt;script&gt;alert(1)&lt;/script&gt;\\|\\`\\$x^2\\$\\`" in text
     # The command is code, with a fence that its own backticks cannot close.
     assert command == "`` <script>alert(1)</script>|`$x^2$` \"'& ``\n"
+
+
+def test_further_metrics_are_a_table_of_their_own():
+    text = of("align")
+    assert "| further metric | train/fp32 | export/fp32 |" in text
+    assert (
+        "| within 1px, % (higher is better) | 38.50 | 38.50 | 38.50 | 38.50 | 38.50 | 38.50 | 36.00 (−2.50) |" in text
+    )
+    assert "| corner error, px (95 %) |" in of("align") and "| mAP50 (95 %) |" in of("detect")
+    assert "further metric" not in of("passed")

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import sample_reports as made
@@ -7,6 +8,7 @@ import sample_reports as made
 from edgeattn.errors import InputError
 from edgeattn.report import load, render
 
+COMMITTED = sorted((Path(__file__).parents[2] / "reports").glob("*/report.json"))
 NAMES = ["report.json", "report.html", "report.md", "junit.xml"]
 
 
@@ -56,3 +58,15 @@ def test_stray_surrogates_can_be_written(tmp_path):
     report["selected"]["why"] = "a\ud800b"
     render(report, tmp_path)
     assert "a\ufffdb" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
+def test_reports_of_earlier_versions_still_render(tmp_path, path):
+    report = load(path)
+    written = render(report, tmp_path)
+    assert load(tmp_path) == report
+    assert [file.name for file in written] == NAMES and all(file.stat().st_size > 1000 for file in written)
+
+
+def test_there_are_committed_reports():
+    assert COMMITTED

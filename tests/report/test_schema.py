@@ -50,6 +50,13 @@ def put(value, *keys):
         (put({}, "rows"), "rows is {}, expected a list"),
         (put([], "verdict"), "verdict is [], expected an object"),
         (put("0.5", "budget", "metric_drop_max"), 'budget.metric_drop_max is "0.5", expected a number'),
+        (put("x", "rows", 0, "metric", "others"), 'rows[0].metric.others is "x", expected an object'),
+        (put({"mAP": "x"}, "rows", 0, "metric", "others"), 'rows[0].metric.others.mAP is "x", expected a number'),
+        (put(3, "rows", 0, "metric", "unit"), "rows[0].metric.unit is 3, expected a text"),
+        (put([None], "rows", 0, "metric", "ci95"), "rows[0].metric.ci95 is [null], expected a list of 2"),
+        (put({"x": 3}, "examples", 0, "pictures"), "examples[0].pictures.x is 3, expected a PNG as base64 text"),
+        (put([], "gallery"), "gallery is [], expected an object"),
+        (put({"name": "a", "frames": [], "attention": None}, "gallery"), "gallery.results is missing"),
         (put(1.5, "data", "eval_n"), "data.eval_n is 1.5, expected a whole number"),
     ],
 )
@@ -65,6 +72,17 @@ def test_names_the_field_that_is_wrong(change, words):
 def test_null_is_not_missing(field):
     report = made.report()
     report[field] = None
+    validate(report)
+
+
+def test_the_later_fields_may_be_missing_or_null():
+    for report in (made.older(), made.report()):
+        assert "gallery" not in report and "others" not in report["rows"][0]["metric"]
+        validate(report)
+    report = made.restore() | {"gallery": None}
+    report["rows"][0]["metric"] |= {"ci95": [None, None], "others": {"ssim": None}}
+    report["rows"][1]["drift"]["ci95"] = [None, 0.5]
+    report["examples"][0]["pictures"] = None
     validate(report)
 
 

@@ -72,6 +72,9 @@ from edgeattn.report import wording as w
         (lambda v: w.interval(v, 2, sign=True), (-0.45, 0.25), "−0.45 to +0.25"),
         (lambda v: w.interval(v, 1), (90.04, 92.38), "90.0 to 92.4"),
         (lambda v: w.interval(v, 1), None, ""),
+        (lambda v: w.interval(v, 1), (None, 92.38), ""),
+        (w.ratios, (0.5, None), ""),
+        (w.metric, "median_corner_error", "median corner error"),
     ],
 )
 def test_figures(write, given, text):

@@ -36,6 +36,31 @@ def test_plots_show_rows_and_figures_as_text(drawn):
     assert "418" in drawn["size"]
 
 
+@pytest.mark.parametrize("name", made.EVERY)
+def test_every_sample_can_be_drawn(name):
+    for svg in plots.all_plots(made.EVERY[name]()).values():
+        assert "nan" not in svg and "None" not in svg
+
+
+def test_axes_name_the_metric_its_unit_and_which_way_is_better():
+    detect, align, restore = (plots.all_plots(make()) for make in (made.detect, made.align, made.restore))
+    assert "mAP50 (higher is better)" in detect["trade"]
+    assert "corner error, px (lower is better)" in align["trade"]
+    assert "psnr, dB (higher is better)" in restore["trade"]
+    assert ">change of mAP50<" in detect["drift"] and ">higher is better<" in detect["drift"]
+    assert ">change of corner error<" in align["drift"] and ">px, lower is better<" in align["drift"]
+    assert ">held-out psnr, dB<" in restore["training"]
+
+
+def test_ticks_of_small_figures_stay_apart():
+    """Coordinates are written to hundredths of a unit, the texts are not."""
+    svg = plots.all_plots(made.detect())["drift"]
+    ticks = re.findall(r">(\u2212?0\.\d+)<", svg)
+    assert len(ticks) >= 3 and len(set(ticks)) == len(ticks)
+    assert all(len(tick.lstrip("\u2212")) == 5 for tick in ticks)
+    assert not re.search(r'="[^"]*\d\.\d{3}', svg)
+
+
 def test_nothing_measured_means_no_plot():
     older = plots.all_plots(made.older())
     assert list(older) == ["trade", "drift", "size"]

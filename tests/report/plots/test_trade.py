@@ -21,3 +21,16 @@ def test_p50_interval_is_the_ratios_scaled():
     assert trade.p50_interval(row) == pytest.approx((1.6, 2.4))
     row["latency"]["ratio_ci95"] = None
     assert trade.p50_interval(row) is None
+
+
+def test_the_front_of_an_error_is_its_lower_side():
+    report = made.align()
+    points = trade.trade_points(report)
+    # INT8 is the fastest, BF16 the one with the smallest error; FP32 is beaten by BF16 on both.
+    assert [points[i][0] for i in trade.front(points)] == ["compile/int8", "compile/bf16"]
+    made.find(report, "compile/bf16")["metric"]["value"] = 2.6
+    assert [points[i][0] for i in trade.front(points)] == ["compile/int8", "export/fp32"]
+
+
+def test_a_metric_without_value_is_no_point():
+    assert "compile/bf16" not in [label for label, _ in trade.trade_points(made.restore())]

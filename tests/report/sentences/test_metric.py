@@ -67,3 +67,43 @@ def test_stages():
     assert of(exact) == "No stage changed a single score"
     exact["rows"][3]["drift"] |= {"metric_delta": 0.6, "ci95": [0.2, 1.0]}
     assert of(exact) == "Accuracy is gained at quantize: +0.60 point, 95 % between +0.20 and +1.00"
+
+
+def shipped(report):
+    return facts.selected_row(report), report["budget"]["metric_drop_max"]
+
+
+@pytest.mark.parametrize(
+    ("make", "accuracy", "stages"),
+    [
+        (
+            made.detect,
+            "INT8 loses accuracy, inside the budget of 0.0100 of mAP50: −0.0031 of mAP50, "
+            "95 % between −0.0052 and −0.0011",
+            "Accuracy is lost at compile: −0.0031 of mAP50, 95 % between −0.0052 and −0.0011",
+        ),
+        (
+            made.align,
+            "INT8 loses more accuracy than the budget of 0.10 px allows: 0.12 px worse, 95 % between +0.05 and +0.19",
+            "Accuracy is lost at compile: 0.12 px worse, 95 % between +0.05 and +0.19",
+        ),
+        (
+            made.restore,
+            "INT8 changed the accuracy by an amount without interval: −0.04 dB",
+            "No stage moved the accuracy beyond chance, as far as there are intervals",
+        ),
+    ],
+)
+def test_other_units(make, accuracy, stages):
+    report = make()
+    assert plain(sentences.accuracy(*shipped(report))) == accuracy
+    assert plain(sentences.stages(facts.path(report))) == stages
+
+
+def test_less_error_is_a_gain():
+    report = made.align()
+    row = made.find(report, "compile/int8")
+    row["drift"] |= {"metric_delta": -0.2, "ci95": [-0.3, -0.1]}
+    assert plain(sentences.accuracy(row, 0.1)) == ("INT8 gains accuracy: 0.20 px better, 95 % between −0.30 and −0.10")
+    row["drift"] |= {"metric_delta": 0.0, "ci95": [None, None]}
+    assert plain(sentences.accuracy(row, 0.1)) == ("INT8 changed the accuracy by an amount without interval: 0.00 px")

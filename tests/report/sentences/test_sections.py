@@ -38,6 +38,35 @@ def test_examples():
     assert sentences.examples(made.failed()) == "No predictions were compared"
 
 
+def test_examples_of_tasks_that_give_no_label():
+    report = made.detect()
+    assert sentences.examples(report) == "The 4 images whose results differ most from the reference's"
+    report["examples"] = report["examples"][:1]
+    assert sentences.examples(report) == "The one of the images whose result differs from the reference's"
+    report["examples"] = None
+    assert sentences.examples(report) == "Results that differ were not collected"
+    report = made.align()
+    assert sentences.examples(report) == "The 4 pairs of images whose results differ most from the reference's"
+    report["examples"] = []
+    for row in report["rows"]:
+        row["drift"]["agreement"] = 1.0
+    assert sentences.examples(report) == "No result differs in any row among 2,000 pairs of images"
+    for row in report["rows"]:
+        row["drift"] = None
+    assert sentences.examples(report) == "No results were compared"
+
+
+def test_per_class_of_a_share():
+    assert plain(sentences.per_class(made.detect())) == (
+        "“red cell” lost most from train/fp32 to compile/int8: 0.800 to 0.794"
+    )
+
+
+def test_training_ends_at_the_metrics_own_unit():
+    found = [plain(sentences.training(make())).rpartition("ending at ")[2] for make in (made.detect, made.align)]
+    assert found == ["0.8312", "2.41 px"]
+
+
 def test_per_class():
     report = made.report()
     report["per_class"] = {"labels": ["a", "b"], "values": {"train/fp32": [90.0, 80.0], "compile/int8": [89.0, 82.0]}}

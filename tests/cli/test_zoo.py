@@ -1,0 +1,157 @@
+"""`edgeattn zoo`: exit codes, what it writes, and how it ends. What a deployment does is replaced."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeattn import report
+from edgeattn.cli import zoo
+
+_FILE = Path(__file__).parents[1] / "report/sample_reports.py"
+_SPEC = importlib.util.spec_from_file_location("sample_reports_of_the_zoo", _FILE)
+made = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(made)
+
+
+@pytest.fixture
+def deploys(within, tool, monkeypatch):
+    """`deploys(a=(code, report), …)` makes those recipes and what their deployment leaves; returns what was called."""
+    called = []
+
+    def prepare(**ends):
+        (tool.folder / "pipelines").mkdir()
+        for name in ends:
+            (tool.folder / f"pipelines/{name}.yaml").write_text("task: classify\n")
+
+        def deploy(name, target, out, store, overrides):
+            called.append((name, target, str(out), str(store), overrides))
+            code, values = ends[name]
+            if isinstance(code, BaseException):
+                raise code
+            if values is not None:
+                report.render(values | {"recipe": name}, out)
+            return code
+
+        monkeypatch.setattr(zoo, "_deploy", deploy)
+        return called
+
+    return prepare
+
+
+@pytest.mark.parametrize(
+    ("codes", "worst"), [((0, 0), 0), ((0, 1), 1), ((1, 0), 1), ((2, 1), 2), ((0, 3), 3), ((3, 2), 3)]
+)
+def test_the_exit_code_is_the_worst(deploys, within, codes, worst):
+    deploys(a=(codes[0], None), b=(codes[1], None))
+    ended = within("zoo", "a", "b")
+    assert (ended.code, ended.err) == (worst, "")
+    assert f"{codes.count(0)} of 2 passed" in ended.out
+
+
+def test_a_table_and_a_gallery_of_every_report(deploys, within, tool):
+    called = deploys(good=(0, made.detect()), bad=(1, made.failed()))
+    ended = within("zoo", "good", "bad", "--target", "cpu", "--out", "all", "--store", "s", "--set", "seed=3")
+    assert ended.code == 1
+    assert called[0] == ("good", "cpu", "all/good", "s", ("seed=3",))
+    assert ended.out.splitlines()[-3:] == ["1 of 2 passed: not bad", "all/README.md", "all/gallery.html"]
+    table = (tool.folder / "all/README.md").read_text()
+    assert "[good](good/report.md)" in table and "[bad](bad/report.md)" in table and "| none |" in table
+    assert "Without a report" not in table
+    page = (tool.folder / "all/gallery.html").read_text()
+    assert 'href="good/report.html"' in page and "export/fp32 failed" in page
+    for link in ("good/report.md", "bad/report.html", "gallery.html"):
+        assert (tool.folder / "all" / link).exists()
+
+
+def test_by_default_the_embedded_recipes_each_once(deploys, within):
+    called = deploys(scenes_b=(0, None), digit_scenes=(0, None), cifar10=(0, None), scenes_a=(0, None))
+    assert within("zoo").code == 0
+    assert [call[0] for call in called] == ["digit_scenes", "scenes_a", "scenes_b"]
+    called.clear()
+    assert within("zoo", "cifar10", "cifar10").code == 0
+    assert [call[0] for call in called] == ["cifar10"]
+
+
+def test_an_earlier_runs_report_is_not_shown_as_this_ones(deploys, within, tool):
+    deploys(a=(0, made.report()), b=(2, None))
+    report.render(made.report() | {"recipe": "b"}, tool.folder / "reports/zoo/b")
+    report.render(made.report() | {"recipe": "other"}, tool.folder / "reports/zoo/other")
+    (tool.folder / "reports/zoo/cut").mkdir()
+    (tool.folder / "reports/zoo/cut/report.json").write_text("{")
+    assert within("zoo", "a", "b").code == 2
+    table = (tool.folder / "reports/zoo/README.md").read_text()
+    assert "[a](a/report.md)" in table and "[other](other/report.md)" in table and "[b]" not in table
+    assert "- b: exit code 2." in table and "- cut: " in table
+
+
+def test_nothing_to_show_writes_nothing(deploys, within, tool):
+    deploys(a=(2, None))
+    ended = within("zoo", "a")
+    assert ended.code == 2 and "0 of 1 passed: not a" in ended.out
+    assert not (tool.folder / "reports").exists()
+
+
+def test_wrong_usage_is_found_before_anything_runs(deploys, within, tool):
+    called = deploys(a=(0, None))
+    (tool.folder / "file").write_text("")
+    for arguments, words in (
+        (("a", "b"), "no recipe 'b'"),
+        (("a", "--out", "file"), "file is a file"),
+        ((), "no recip"),
+    ):
+        ended = within("zoo", *arguments)
+        assert ended.code == 2 and words in ended.error
+    assert called == []
+
+
+@pytest.mark.parametrize("end", [130, KeyboardInterrupt()])
+def test_ctrl_c_ends_the_whole(deploys, within, end):
+    called = deploys(a=(end, None), b=(0, None))
+    assert within("zoo", "a", "b").code == 130
+    assert [call[0] for call in called] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("child", "code"),
+    [("pass", 0), ("raise SystemExit(2)", 2), ("import os; os.kill(os.getpid(), 9)", 3),
+     ("import os; os.kill(os.getpid(), 2)", 130)],
+)  # fmt: skip
+def test_the_code_of_a_deployment(monkeypatch, tmp_path, capfd, child, code):
+    monkeypatch.setattr(zoo, "_LAUNCH", f"import signal; signal.signal(2, signal.SIG_DFL); {child}")
+    assert zoo._deploy("a", "cpu", tmp_path, tmp_path, ()) == code
+    assert ("signal 9" in capfd.readouterr().err) is (code == 3)
+
+
+LAUNCH = """
+from edgeattn.cli import main, zoo
+zoo._LAUNCH = '''
+import time
+from pathlib import Path
+try:
+    Path("started").touch()
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.6)
+    Path("tidied").touch()
+    raise SystemExit(130)
+'''
+main()
+"""
+
+
+def test_an_interrupted_deployment_ends_by_itself(tool):
+    """It is given the time to tidy up: killed at once it would lose what it was about to keep."""
+    (tool.folder / "pipelines").mkdir()
+    for name in ("a", "b"):
+        (tool.folder / f"pipelines/{name}.yaml").write_text("task: classify\n")
+    running = tool.start("zoo", "a", "b", launch=LAUNCH)
+    running.wait_for((tool.folder / "started").exists)
+    time.sleep(0.1)
+    running.interrupt()
+    ended = running.end(30)
+    assert ended.code == 130 and "Traceback" not in ended.err
+    assert (tool.folder / "tidied").exists() and "[2/2]" not in ended.out
