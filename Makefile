@@ -10,7 +10,7 @@ PIP_ARGS ?=
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deploy test check format bench report clean
+.PHONY: help setup deploy zoo test check format bench report clean
 
 help:  ## what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: $(VENV)/.complete  ## format, lint, types, tests
 format: $(VENV)/.complete  ## rewrite the sources in the house's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+zoo: $(VENV)/.complete  ## every model family through every stage on the embedded default
+	@$(BIN)/edgeattn zoo --target "$(TARGET)" $(ARGS)
 
 bench: $(VENV)/.complete  ## the side-by-side benchmarks
 	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done

@@ -16,6 +16,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -151,7 +152,8 @@ class Store:
         work = self.root / "work" / key
         if not force and (found := self.find(stage, key)):
             # What an interrupted --force left must not be resumed when it is next asked for.
-            shutil.rmtree(work, ignore_errors=True)
+            if work.exists():
+                self._remove_idle(work)
             return found
         with storage_errors(self.root):
             (self.root / "locks").mkdir(parents=True, exist_ok=True)
@@ -178,18 +180,19 @@ class Store:
 
     def _remove_abandoned(self, *, beside: str) -> None:
         """Changed settings and code give other keys, so most of what is left unfinished is never asked for again."""
+        for work in (self.root / "work").glob("*"):
+            if work.name != beside and _is_abandoned(work):
+                # It may have been resumed, and interrupted again, before the lock is ours.
+                self._remove_idle(work, only_if=_is_abandoned)
+
+    def _remove_idle(self, work: Path, only_if: Callable[[Path], bool] = lambda work: True) -> None:
+        """Remove a work folder that no process is at; `only_if` is asked once none can come."""
         from filelock import FileLock
 
-        for work in (self.root / "work").glob("*"):
-            if work.name == beside or not _is_abandoned(work):
-                continue
-            try:
-                with FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0):
-                    # It may have been resumed, and interrupted again, before the lock was ours.
-                    if _is_abandoned(work):
-                        shutil.rmtree(work, ignore_errors=True)
-            except OSError:
-                continue  # being built by another process (filelock.Timeout), or another user's
+        # Where the lock cannot be had, another process is building it (filelock.Timeout) or it is another user's.
+        with suppress(OSError), FileLock(self.root / "locks" / f"{work.name}.lock", timeout=0):
+            if only_if(work):
+                shutil.rmtree(work, ignore_errors=True)
 
     def _make(
         self, stage: Stage, variant: str, key: str, described: dict[str, Any], make: Callable[[Path, Path], None]

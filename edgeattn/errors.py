@@ -9,7 +9,7 @@
     |-- MachineError          3  this machine lacks something
     |   |-- MissingLibrary       a Python library or one of its devices
     |   `-- StorageError         the disk is full or not writable
-    `-- StageFailed           1  a stage ran and its own proof said no (parity, self-test)
+    `-- StageFailed           1  a stage ran and its own proof said no (parity, self-test, a training that diverged)
 
 A message is one sentence or two: what, where, what was expected, what to do.
 """

@@ -21,11 +21,17 @@ from edgeattn.errors import RecipeError
 
 T = TypeVar("T")
 Positive = Annotated[int, Field(gt=0)]
+# The libraries count threads in 32 bits or fewer; what is larger than any machine has would be found out too late.
+Threads = Annotated[int, Field(gt=0, le=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+# ValueError: not UTF-8, or a date such as 2026-13-01. RecursionError: hundreds of brackets in brackets.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 PIPELINES = Path("pipelines")
 TARGETS = Path(__file__).parent / "targets"
 
+_DEPTH_MAX = 32
 _EXPECTED = {"model_type": "it has fields of its own", "tuple_type": "it takes a list such as [a, b]"}
 
 
@@ -83,8 +89,8 @@ class Augment(_Frozen):
 
 
 class TrainSection(_Frozen):
-    epochs: Positive
-    batch_size: Positive = 128
+    epochs: Annotated[int, Field(gt=0, le=1_000_000)]
+    batch_size: Annotated[int, Field(gt=0, le=65_536)] = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.2
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -117,7 +123,7 @@ class MeasureSection(_Frozen):
     """`latency_seconds` of recorded calls per engine."""
 
     latency_seconds: Annotated[float, Field(gt=0)] = 2.0
-    threads: Positive | None = None
+    threads: Threads | None = None
 
 
 class Budget(_Frozen):
@@ -168,7 +174,7 @@ class Target(_Frozen):
     title: str
     backend: str
     precisions: tuple[Precision, ...]
-    threads: Positive | None = None
+    threads: Threads | None = None
     source: str = ""
 
 
@@ -214,24 +220,32 @@ def parse_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     known = _field_names(cls)
     if known and (unknown := [key for key in values if key not in known]):
         raise RecipeError(f"{where}: unknown field '{unknown[0]}'{_suggest(unknown[0], known)}.")
-    if field := _not_json(values):
-        raise RecipeError(f"{where}: the field '{field}' must be a finite number, a text, true, false or a list.")
+    if problem := _not_json(values):
+        raise RecipeError(f"{where}: {problem}.")
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
         raise RecipeError(f"{where}: {_sentence(error, cls)}") from error
 
 
-def _not_json(value: object, name: str = "") -> str | None:
-    """The name of the first field whose value JSON cannot hold: NaN, infinity, a date, bytes."""
+def _not_json(value: object, name: str = "", around: tuple[object, ...] = ()) -> str | None:
+    """What is wrong with the first field whose value JSON cannot hold: NaN, infinity, a date, bytes, itself.
+
+    `around` are the lists and mappings that `value` is in.
+    """
+    if any(value is outer for outer in around):
+        return f"the field '{name}' holds itself, by a YAML alias (*) inside its own anchor (&)"
+    if len(around) > _DEPTH_MAX:
+        return f"the field '{name.partition('.')[0]}' is nested more than {_DEPTH_MAX} deep"
     if isinstance(value, Mapping):
         items: Iterable[tuple[object, object]] = value.items()
     elif isinstance(value, (list, tuple)):
         items = enumerate(value)
     else:
         plain = value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value))
-        return None if plain else name
-    return next((found for key, child in items if (found := _not_json(child, f"{name}.{key}".lstrip(".")))), None)
+        return None if plain else f"the field '{name}' must be a finite number, a text, true, false or a list"
+    inside = ((f"{name}.{key}".lstrip("."), child) for key, child in items)
+    return next((found for below, child in inside if (found := _not_json(child, below, (*around, value)))), None)
 
 
 def _field_names(cls: type) -> list[str]:
@@ -245,7 +259,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RecipeError(f"The file {path} cannot be read ({error.strerror}); check the path.") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2026-13-01
+    except _NOT_YAML as error:
         problem = " ".join(str(error).split())
         raise RecipeError(f"{path} is not valid YAML: {problem}; correct it there.") from error
     if not isinstance(values, dict):
@@ -266,8 +280,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"--set {override}: the value is not valid YAML.") from error
+    except _NOT_YAML as error:
+        shown = override if len(override) <= 100 else f"{override[:99]}…"
+        raise RecipeError(f"--set {shown}: the value is not valid YAML.") from error
 
 
 def _sentence(error: ValidationError, cls: type) -> str:

@@ -165,6 +165,16 @@ def overlaps(first: Interval, second: Interval) -> bool:
     return first[0] <= second[1] and second[0] <= first[1]
 
 
+def within_limit(value: float, limit: float, *, least: bool = False) -> bool:
+    """Whether `value` is at most `limit` (at least with `least`), a value on the limit counting as within.
+
+    Rounding puts a difference of percentages beside the limit it stands on: 98.55 - 98.35 is 0.20000000000000284. The
+    limit is therefore wider by 1e-9, above 1 by 1e-9 of itself; one sample in a hundred million is 1e-6 %.
+    """
+    slack = 1e-9 * max(1.0, abs(limit))
+    return value >= limit - slack if least else value <= limit + slack
+
+
 def is_steady(durations: Sequence[float], *, window: int = 10, tolerance: float = 0.05) -> bool:
     """Whether a warm-up is over: the median of the last `window` is within `tolerance` of that of the `window` before.
 

@@ -180,6 +180,20 @@ def test_a_failed_force_keeps_what_there_was(tmp_path):
     assert store.find(Stage.EXPORT, made.key) is not None
 
 
+def test_what_a_failed_force_left_goes_once_the_old_artifact_is_asked_for(tmp_path):
+    store = Store(tmp_path)
+    store.build(Stage.EXPORT, "fp32", INPUTS, writing(b"old"))
+
+    def breaks(work, out):
+        (work / "checkpoint").write_text("epoch 3")
+        raise Stop
+
+    with pytest.raises(Stop):
+        store.build(Stage.EXPORT, "fp32", INPUTS, breaks, force=True)
+    assert store.build(Stage.EXPORT, "fp32", INPUTS, must_not_run).cached
+    assert not list((tmp_path / "work").iterdir())
+
+
 BUILD = """
 import os, signal, sys, time
 from pathlib import Path
@@ -193,7 +207,7 @@ def make(work, out):
         os.kill(os.getpid(), signal.SIGKILL)
     while not (root / "go").exists():
         time.sleep(0.01)
-made = Store(root, on_wait=print).build(Stage.EXPORT, "fp32", {"a": 1}, make)
+made = Store(root, on_wait=print).build(Stage.EXPORT, "fp32", {"a": 1}, make, force=mode == "force")
 print("cached" if made.cached else "made")
 """
 
@@ -223,6 +237,20 @@ def test_a_second_process_waits_and_then_finds_it(tmp_path):
     assert (tmp_path / "go").exists()
     assert found.cached
     assert first.communicate(timeout=60) == ("made\n", "")
+
+
+def test_a_forced_build_keeps_its_work_while_others_use_the_old_artifact(tmp_path):
+    old = Store(tmp_path).build(Stage.EXPORT, "fp32", {"a": 1}, writing())
+    forced = start(tmp_path, "force")
+    work = tmp_path / "work" / old.key
+    wait_for(work / "out/half", forced)
+    found = Store(tmp_path).build(Stage.EXPORT, "fp32", {"a": 1}, must_not_run)
+    assert (found.cached, found.sha256) == (True, old.sha256)
+    assert (work / "checkpoint").read_text() == "kept"
+    (tmp_path / "go").touch()
+    assert forced.communicate(timeout=60) == ("made\n", "")
+    new = Store(tmp_path).find(Stage.EXPORT, old.key)
+    assert sorted(new.json("manifest.json")["files"]) == ["half"]
 
 
 def test_killed_then_run_again(tmp_path):

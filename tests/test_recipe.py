@@ -108,6 +108,18 @@ WRONG = {
     "no list": ({"variants": "fp32"}, "the field 'variants' is wrong: it takes a list such as [a, b], got 'fp32'."),
     "no fields": ({"train": 3}, "the field 'train' is wrong: it has fields of its own, got 3."),
     "nothing": ({"model": None}, "the field 'model' is wrong: it has fields of its own, got None."),
+    "more epochs than anyone has": (
+        {"train": {"epochs": 1_000_001}},
+        "the field 'train.epochs' is wrong: input should be less than or equal to 1000000, got 1000001.",
+    ),
+    "a larger batch than anyone has": (
+        {"train": {"epochs": 1, "batch_size": 65_537}},
+        "the field 'train.batch_size' is wrong: input should be less than or equal to 65536, got 65537.",
+    ),
+    "more threads than anyone has": (
+        {"measure": {"threads": 1025}},
+        "the field 'measure.threads' is wrong: input should be less than or equal to 1024, got 1025.",
+    ),
     "negative seed": ({"seed": -1}, "the field 'seed' is wrong: input should be greater than or equal to 0, got -1."),
     "large seed": ({"seed": 2**32}, "the field 'seed' is wrong: input should be less than 4294967296, got 4294967296."),
     "infinite": ({"train": {"epochs": 1, "learning_rate": float("inf")}}, f"the field 'train.learning_rate' {FINITE}"),
@@ -127,6 +139,38 @@ WRONG = {
 def test_each_wrong_field_has_its_sentence(case, write):
     changes, sentence = WRONG[case]
     assert refused(write(yaml.safe_dump({**LEAST, **changes}))) == f"FILE: {sentence}"
+
+
+ITSELF = "holds itself, by a YAML alias (*) inside its own anchor (&)."
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("variants: &a [fp32, *a]", f"FILE: the field 'variants.1' {ITSELF}"),
+        ("model: &a {name: x, sides: [{deep: *a}]}", f"FILE: the field 'model.sides.0.deep' {ITSELF}"),
+        ("&a {name: *a}", f"FILE: the field 'name' {ITSELF}"),
+        ("model: " + "[" * 33 + "]" * 33, "FILE: the field 'model' is nested more than 32 deep."),
+    ],
+)
+def test_a_field_that_never_ends(text, sentence, write):
+    assert refused(write(text)) == sentence
+
+
+def test_brackets_in_brackets_by_the_thousand(write):
+    assert refused(write("model: " + "[" * 5000 + "]" * 5000)).startswith("FILE is not valid YAML: ")
+
+
+def test_an_anchor_used_twice_is_no_circle(write):
+    path = write(yaml.safe_dump(LEAST) + "variants: [&a fp32]\nquantize: {candidates: &b [minmax]}\n")
+    assert load_recipe(path, ["model.sides=[&a [8, 16], *a]"]).model.settings["sides"] == [[8, 16], [8, 16]]
+
+
+def test_a_target_has_no_more_threads_than_anyone_has():
+    least = {"name": "t", "title": "t", "backend": "openvino", "precisions": ["fp32"]}
+    assert parse_settings(recipe.Target, {**least, "threads": 1024}, "t.yaml").threads == 1024
+    with pytest.raises(RecipeError, match="'threads' is wrong: input should be less than or equal to 1024, got 1025"):
+        parse_settings(recipe.Target, {**least, "threads": 1025}, "t.yaml")
 
 
 def test_missing_at_the_top(write):
@@ -210,6 +254,7 @@ def test_overrides(override, read, write):
         ("=5", "--set takes key=value, such as train.epochs=5, got '=5'."),
         ("task.name=5", "--set task.name=5: 'task' is a single value and has no fields below it."),
         ("train.epochs=[1", "--set train.epochs=[1: the value is not valid YAML."),
+        ("variants=&a [*a]", f"FILE: the field 'variants.0' {ITSELF}"),
         ("train.epochs=2026-13-01", "--set train.epochs=2026-13-01: the value is not valid YAML."),
         ("train.epocs=5", f"FILE: unknown field 'epocs' under 'train'; did you mean 'epochs'; known: {TRAIN}."),
     ],

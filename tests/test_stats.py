@@ -15,6 +15,7 @@ from edgeattn.stats import (
     percentile,
     ratio_of_rounds,
     wilson_interval,
+    within_limit,
 )
 
 
@@ -261,3 +262,24 @@ def test_stats_needs_numpy_only():
     code = "import sys, edgeattn.stats; print(sorted({'scipy', 'torch', 'cv2', 'sklearn'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "most", "least"),
+    [
+        (0.2, 0.2, True, True),
+        (98.55 - 98.35, 0.2, True, True),  # 0.20000000000000284
+        (98.35 - 98.15, 0.2, True, True),  # 0.19999999999998863
+        (0.2 + 2e-9, 0.2, False, True),
+        (0.2 - 2e-9, 0.2, True, False),
+        (1e6 + 5e-4, 1e6, True, True),  # a billionth of a million is 0.001
+        (1e6 + 2e-3, 1e6, False, True),
+        (-30.0, -30.0 - 1e-8, True, True),
+        (-30.0, -31.0, False, True),
+        (float("inf"), 200.0, False, True),
+        (float("nan"), 0.2, False, False),
+    ],
+)
+def test_within_limit(value, limit, most, least):
+    assert within_limit(value, limit) is most
+    assert within_limit(value, limit, least=True) is least

@@ -6,6 +6,7 @@ Commands parse, call and print; nothing else in the package prints. Exit codes a
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -60,6 +61,9 @@ def main() -> None:
     """Run a command; every failure we know ends in one sentence on standard error and its exit code."""
     # A recipe may name a network of one's own, package.module; last, so that it never stands before a library.
     sys.path.append(str(Path.cwd()))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A dash or a name that the terminal has no sign for must not end a run; standard error escapes them anyway.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = group.main(prog_name="edgeattn", standalone_mode=False)
     except click.exceptions.Abort:

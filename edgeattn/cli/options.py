@@ -51,5 +51,5 @@ def run_options(command: F) -> F:
 
 
 def echo_json(value: Any) -> None:
-    """Print a command's result for another program to read."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print a command's result for another program to read: in ASCII, which every terminal and locale can take."""
+    click.echo(json.dumps(value, indent=1))

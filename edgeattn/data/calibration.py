@@ -13,7 +13,7 @@ from typing import Any
 from edgeattn.artifact import sha256_bytes, write_atomic
 from edgeattn.data.base import Dataset, Sample, below
 from edgeattn.errors import DataError, storage_errors
-from edgeattn.imaging import Frame, decode_image, encode_png
+from edgeattn.imaging import Frame, decode_image, encode_png, printable
 
 SCHEMA = "edgeattn.calibration/1"
 MANIFEST = "manifest.json"
@@ -70,14 +70,13 @@ def write_calibration(
 
     `rebuild` is the command that gives the same files again, `settings` what a generator must know to tell whether they
     fit a recipe. Of the targets class ids are written, and of samples with two images both. Raises StorageError, and
-    DataError when `out` is something else than a calibration folder.
+    DataError when `out` is something else than a calibration folder or holds something else besides.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link and replace what it points to)
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise DataError(f"{out} exists and holds no {MANIFEST}; choose a new folder, nothing was overwritten.")
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     replaced = out.with_name(f".{out.name}.{os.getpid()}.old")
     with storage_errors(out):
+        _check_replaceable(out)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         try:
@@ -162,6 +161,27 @@ def _write_image(path: Path, frame: Frame) -> dict[str, Any]:
     data = encode_png(frame)
     path.write_bytes(data)
     return {"file": path.name, "sha256": sha256_bytes(data)}
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise DataError unless `out` is new, or a calibration folder with nothing in it but what its manifest lists."""
+    if not out.exists():
+        return
+    try:
+        manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise ValueError
+        listed = {MANIFEST, *(image["file"] for entry in manifest["files"] for image in _images(entry))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{out} exists and is no calibration folder (it needs a {MANIFEST} with the schema {SCHEMA!r}); choose a "
+            "new folder, nothing was overwritten."
+        ) from error
+    if others := sorted(path.name for path in out.iterdir() if path.name not in listed or path.is_dir()):
+        raise DataError(
+            f"{out} holds {printable(others[0])!r}, which its {MANIFEST} does not list; move it elsewhere or choose a "
+            "new folder, nothing was overwritten."
+        )
 
 
 def _verified(path: Path, sha256: str) -> bytes:

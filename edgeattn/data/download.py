@@ -14,11 +14,14 @@ from pathlib import Path
 
 from edgeattn.artifact import sha256_file
 from edgeattn.errors import DataError, storage_errors
+from edgeattn.imaging import printable
 
 # Called with bytes received so far and the total, None where the server does not say.
 Progress = Callable[[int, int | None], None]
 
 _CHUNK_BYTES = 1 << 18
+# Characters with a meaning in an address, and the sign of those that are encoded already.
+_KEPT = "%/:?=&;,+$@!*'()[]~"
 _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -44,11 +47,10 @@ def fetch(
     """
     from filelock import FileLock
 
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https", "file"):
-        raise DataError(f"{url} cannot be downloaded: only http, https and file addresses are understood.")
+    transfer_url = _as_sent(url)
     expected = sha256.lower()
     partial = destination.with_name(f".{destination.name}.part")
-    transfer = _Transfer(url, partial, size_bytes, progress, timeout_s)
+    transfer = _Transfer(transfer_url, partial, size_bytes, progress, timeout_s)
     with storage_errors(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(destination.with_name(f".{destination.name}.lock")):
@@ -75,6 +77,26 @@ def fetch(
                 )
             partial.replace(destination)
     return destination
+
+
+def _as_sent(url: str) -> str:
+    """`url` in the characters that addresses are sent in: the host's name as IDNA, the rest percent-encoded.
+
+    What is percent-encoded already stays. Raises DataError for what is no address, or one of another kind.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+        path, query = (urllib.parse.quote(text, safe=_KEPT) for text in (parts.path, parts.query))
+    except ValueError as error:  # UnicodeError is one
+        raise DataError(_no_address(url, error)) from error
+    if parts.scheme not in ("http", "https", "file"):
+        raise DataError(f"{url} cannot be downloaded: only http, https and file addresses are understood.")
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def _no_address(url: str, error: ValueError) -> str:
+    return f"{printable(url)} is not an address that can be downloaded ({error}); correct it."
 
 
 @dataclass(frozen=True)
@@ -123,6 +145,8 @@ class _Transfer:
             return error
         except (_InterruptedError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             return error
+        except ValueError as error:  # of an address, also of one that a server points on to
+            raise DataError(_no_address(self.url, error)) from error
         return None
 
     def _receive(self, response: http.client.HTTPResponse, have: int) -> None:

@@ -18,21 +18,25 @@ from numpy.typing import NDArray
 
 from edgeattn import backends, tasks
 from edgeattn.artifact import write_atomic
-from edgeattn.backends.base import Tensors
-from edgeattn.errors import StageFailed
+from edgeattn.backends.base import Tensors, last_line
+from edgeattn.errors import ModelError, StageFailed
 from edgeattn.metrics.tensors import max_abs, sqnr_db
 from edgeattn.models import camera
 from edgeattn.recipe import ExportSection
+
+_CURE = "change the model, the input's size or the export fields of the recipe"
 
 
 def export(source: Path, settings: ExportSection, calls: Sequence[Tensors], out: Path) -> None:
     """Write `model.onnx` and `model.json` of the trained model in `source` into `out`.
 
     `calls` are real engine inputs, batch 1, for the parity proof. Raises StageFailed naming the output and the
-    size of the error when ONNX Runtime and PyTorch differ.
+    size of the error when ONNX Runtime and PyTorch differ, ModelError for a network that the exporter cannot take and
+    MachineError when memory is short.
     """
     model = camera.load(source)
-    graph = to_onnx(model, dynamic_batch=settings.dynamic_batch, opset=settings.opset)
+    with camera.torch_errors(f"The network in {source} cannot be exported to ONNX", _CURE):
+        graph = to_onnx(model, dynamic_batch=settings.dynamic_batch, opset=settings.opset)
     write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
     shutil.copyfile(source / "model.json", out / "model.json")
     prove_parity(source, out, settings, calls)
@@ -61,7 +65,10 @@ def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> on
         raise StageFailed("torch.onnx.export returned no program; report this with the recipe.")
     graph: onnx.ModelProto = program.model_proto
     _strip_notes(graph)
-    onnx.checker.check_model(graph, full_check=True)
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"The exported graph is not valid ONNX ({last_line(error)}); {_CURE}.") from error
     return graph
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn.stats import Interval, overlaps
+from edgeattn.stats import Interval, overlaps, within_limit
 
 # From the most precise form to the least: a later one must earn its place against an earlier one.
 ORDER = ("fp32", "fp16", "bf16", "int8")
@@ -65,10 +65,10 @@ def misses(candidate: Candidate, limits: Limits) -> list[str]:
     found = [
         f"{candidate.variant} {verb} {_figure(value)} {what}, {bound} {limit:g} allowed"
         for verb, value, what, limit, bound in checks
-        if limit is not None and (value is None or value > limit)
+        if limit is not None and (value is None or not within_limit(value, limit))
     ]
     least = limits.sqnr_db_min
-    if least is not None and (candidate.sqnr_db is None or candidate.sqnr_db < least):
+    if least is not None and (candidate.sqnr_db is None or not within_limit(candidate.sqnr_db, least, least=True)):
         found.append(f"{candidate.variant} keeps {_figure(candidate.sqnr_db)} dB SQNR, at least {least:g} asked")
     return found
 

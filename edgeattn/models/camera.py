@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from edgeattn import models
 from edgeattn.artifact import write_atomic
-from edgeattn.errors import ModelError
+from edgeattn.errors import MachineError, ModelError
 from edgeattn.imaging import Preprocess
 from edgeattn.recipe import parse_settings
 
@@ -133,6 +135,29 @@ def load(folder: Path) -> CameraModel:
         ) from error
     check_finite(model, str(folder))
     return model.eval()
+
+
+@contextmanager
+def torch_errors(what: str, cure: str) -> Iterator[None]:
+    """Turn what torch and its exporter raise inside into two clauses, "`what` (reason); `cure`.", as a ModelError.
+
+    MachineError where the memory of this machine or its accelerator is not enough.
+    """
+    try:
+        yield
+    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the exporter wraps what it met, with advice on its own use
+            cause = cause.__cause__
+        reason = next(
+            (line.strip().rstrip(".") for line in str(cause).splitlines() if line.strip()), type(cause).__name__
+        )
+        # Of memory for the processor torch says so in words only, behind the name of the part that allocates it.
+        if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in reason:
+            raise MachineError(
+                f"{what}: the memory of this machine is not enough; use a smaller model, input or train.batch_size."
+            ) from error
+        raise ModelError(f"{what} ({reason}); {cure}.") from error
 
 
 def check_finite(model: nn.Module, where: str) -> None:

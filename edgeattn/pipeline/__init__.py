@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeattn import backends, host
 from edgeattn.artifact import Artifact, Precision, Stage
-from edgeattn.errors import StageFailed
+from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
 from edgeattn.pipeline import bundling, checks, stages
 from edgeattn.pipeline.result import report
@@ -23,9 +23,9 @@ ORDER = (Stage.TRAIN, Stage.EXPORT, Stage.QUANTIZE, Stage.COMPILE, Stage.BUNDLE)
 def run(context: Context, on_row: Callable[[Row], None], until: Stage = Stage.BUNDLE) -> dict[str, Any]:
     """All stages up to `until` with their checks; returns the report (docs/contract.md) without writing it.
 
-    A variant that fails its own proof, or cannot be run while it is timed, becomes a failed row and the others go on;
-    where nothing can go on without it (training, export, the bundle) the run ends with a verdict of no. Raises
-    EdgeattnError where a stage could not run at all.
+    A variant that fails its own proof, or cannot be made or run, becomes a failed row and the others go on; where
+    nothing can go on without it (a failed proof of training or export, the bundle) the run ends with a verdict of no.
+    Raises EdgeattnError where a stage could not run at all, and what the reference raises.
     """
     started = time.monotonic()
     state = Run(context, on_row)
@@ -61,8 +61,10 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
         row = _made(Stage.QUANTIZE, precision.value, "onnxruntime", lambda: make(state.context, exported, precision))
         if row.artifact is None:
             return row
-        kept = len(row.artifact.json("quantization.json")["float_nodes"])
-        return replace(row, notes=(f"{kept} nodes kept in FP32 by the attention-safe policy",))
+        record = row.artifact.json("quantization.json")
+        kept = f"{len(record['float_nodes'])} nodes kept in FP32 by the attention-safe policy"
+        skipped = (f"INT8 setting {name} was skipped: {why}" for name, why in record.get("skipped", {}).items())
+        return replace(row, notes=(kept, *skipped))
 
     rows = _checked(state, [quantized(p) for p in state.context.wanted if p in (Precision.FP16, Precision.INT8)])
     return {Precision(row.variant): row.artifact for row in rows if row.artifact is not None}
@@ -119,10 +121,15 @@ def _no_engine(state: Run) -> Selection:
 
 
 def _made(stage: Stage, variant: str, backend: str, make: Callable[[], Artifact], **fields: Any) -> Row:
-    """The row of what `make` builds; a failed row without artifact when its own proof says no."""
+    """The row of what `make` builds; a failed row without artifact when its own proof says no.
+
+    Also when a library cannot make it (ModelError), unless it is what all others are made from: its model is wrong.
+    """
     try:
         return built(stage, variant, backend, make(), **fields)
-    except StageFailed as error:
+    except (StageFailed, ModelError) as error:
+        if isinstance(error, ModelError) and stage in (Stage.TRAIN, Stage.EXPORT):
+            raise
         return Row(stage, variant, backend, "failed", reason=str(error))
 
 
@@ -139,7 +146,9 @@ def _checked(state: Run, rows: list[Row], beside: list[Row] | None = None) -> li
             continue
         try:
             measured, check = checks.accuracy(context, row, state.accuracy.get(checks.REFERENCE))
-        except StageFailed as error:
+        except (StageFailed, ModelError) as error:
+            if isinstance(error, ModelError) and row.name == checks.REFERENCE:
+                raise
             state.add(replace(row, status="failed", reason=str(error)))
             continue
         state.accuracy[row.name] = check

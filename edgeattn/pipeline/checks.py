@@ -196,13 +196,13 @@ def _save_outputs(outputs: Outputs, path: Path) -> None:
 
 
 def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] | None:
-    """The metric of each label in each row, where the task has such a thing."""
+    """The metric of each label in each row, where the task has such a thing and a row was checked."""
     task = tasks.find(context.recipe.task)
     values = {
         name: task.per_label(np.load(check.path / "scores.npy"), len(context.splits.labels))
         for name, check in checks.items()
     }
-    if any(value is None for value in values.values()):
+    if not values or any(value is None for value in values.values()):
         return None
     return {"labels": list(context.splits.labels), "values": values}
 

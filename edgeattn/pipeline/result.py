@@ -12,9 +12,10 @@ from edgeattn.measure.select import misses
 from edgeattn.pipeline import checks, pictures, stages
 from edgeattn.pipeline.state import Run
 from edgeattn.provenance import git_revision
+from edgeattn.recipe import DataSection
 
 SCHEMA = "edgeattn.report/1"
-_DATA = ("name", "train_n", "calibration_n", "eval_n", "calibration_sha256", "eval_sha256")
+_DATA = ("train_n", "calibration_n", "eval_n", "calibration_sha256", "eval_sha256")
 
 
 def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
         "git": git_revision(),
         "wall_seconds": round(wall_seconds, 2),
         "host": host.describe(),
-        "data": {name: record[name] for name in _DATA},
+        "data": {"name": _data_name(recipe.data), **{name: record[name] for name in _DATA}},
         "budget": recipe.budget.model_dump(),
         "rows": [row.to_dict() for row in state.rows],
         "selected": _selected(state),
@@ -51,6 +52,11 @@ def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
 def bundle_file(folder: Path) -> Path:
     """The one file of a bundle artifact that ships."""
     return next(folder.glob("*.edgeattn"))
+
+
+def _data_name(section: DataSection) -> str:
+    """Where the recipe says that the data is; the same images elsewhere have another name and the same hashes."""
+    return str(section.settings.get("path") or section.format)
 
 
 def _selected(state: Run) -> dict[str, Any] | None:

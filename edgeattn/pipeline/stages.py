@@ -130,7 +130,6 @@ def data_record(context: Context) -> Artifact:
         for first, second in (("train", "evaluation"), ("calibration", "evaluation")):
             assert_disjoint(hashes[first], hashes[second], f"{first} and {second}")
         record = {
-            "name": context.recipe.data.settings.get("path") or context.recipe.data.format,
             "train_n": len(hashes["train"]),
             "calibration_n": len(hashes["calibration"]),
             "eval_n": len(hashes["evaluation"]),
@@ -144,7 +143,9 @@ def data_record(context: Context) -> Artifact:
     inputs = {
         "fingerprint": splits.fingerprint,
         "code": code_version("edgeattn.data.base", _format(context)),
-        "layout": 3,  # of data.json, which this function decides: raise it when a field is added
+        # Of data.json, which this function decides: raise it when a field comes or goes. It may hold nothing that the
+        # images do not decide, such as their folder's name.
+        "layout": 4,
     }
     # Never forced: it is a pure function of bytes that were just hashed.
     return context.store.build(Stage.CHECK, "data", inputs, make)

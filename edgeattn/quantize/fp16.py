@@ -14,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeattn.errors import StageFailed
+from edgeattn.backends.base import last_line
+from edgeattn.errors import ModelError, StageFailed
 from edgeattn.quantize.policy import NORMALISATIONS, REDUCTIONS
 
 # Places in pixels: FP16 knows only half pixels above 1024, and NonMaxSuppression exists in FP32 alone.
@@ -26,7 +27,17 @@ FP16_MAX = 65504.0
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A new graph; float inputs and outputs keep FP32 through casts. Raises StageFailed when a weight exceeds FP16."""
+    """A new graph; float inputs and outputs keep FP32 through casts.
+
+    Raises StageFailed when a weight exceeds FP16, ModelError when onnx finds the graph, or what became of it, unsound.
+    """
+    try:
+        return _to_fp16(model)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"The graph has no sound FP16 form ({last_line(error)}).") from error
+
+
+def _to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     floats = _float_tensors(graph)
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}

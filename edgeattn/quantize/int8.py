@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from edgeattn import backends
 from edgeattn.backends._telemetry import silence_telemetry
-from edgeattn.backends.base import Tensors
-from edgeattn.errors import RecipeError, StageFailed
+from edgeattn.backends.base import Tensors, last_line
+from edgeattn.errors import EdgeattnError, MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.progress import Progress
 from edgeattn.quantize import policy
@@ -61,8 +61,11 @@ CANDIDATES = (
 
 @dataclass(frozen=True)
 class Trial:
+    """`sqnr_db` is None for a setting that was skipped; `problem` says why."""
+
     setting: str
-    sqnr_db: float
+    sqnr_db: float | None
+    problem: str | None = None
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -96,7 +99,8 @@ def search(
 
     The SQNR is that of the output that suffers most, as the report's is.
 
-    Raises RecipeError when `tried` is empty, StageFailed when the outputs of every candidate overflow.
+    A candidate that NNCF cannot apply, or whose graph does not run or overflows, is skipped. Raises RecipeError when
+    `tried` is empty, StageFailed when every candidate was skipped.
     """
     if not tried:
         raise RecipeError(
@@ -107,22 +111,50 @@ def search(
     trials: list[Trial] = []
     for index, candidate in enumerate(tried):
         progress(index, len(tried), f"INT8 setting {candidate.name}")
-        quantized = quantize(model, calibrate, candidate, spare_bit=spare_bit)
-        outputs = _outputs(quantized, judge)
-        if not all(np.isfinite(value).all() for output in outputs for value in output.values()):
+        try:
+            quantized = _quantized(model, calibrate, candidate, spare_bit=spare_bit)
+            outputs = _outputs(quantized, judge)
+            if not all(np.isfinite(value).all() for output in outputs for value in output.values()):
+                raise ModelError("its outputs are not finite")
+        except ModelError as error:
+            trials.append(Trial(candidate.name, None, str(error)))
             continue
         quality = _worst_db(task, reference, outputs)
         trials.append(Trial(candidate.name, quality))
         if best is None or quality > best[0]:
             best = (quality, quantized)
     if best is None:
-        names = ", ".join(candidate.name for candidate in tried)
-        raise StageFailed(
-            f"No INT8 setting keeps the outputs of this graph finite; tried: {names}. Leave int8 out of the recipe's "
-            "variants, or name other settings in quantize.candidates."
-        )
+        raise _none_is_left(trials)
     progress(len(tried), len(tried), "INT8 setting chosen")
     return best[1], trials
+
+
+def _none_is_left(trials: Sequence[Trial]) -> StageFailed:
+    settings: dict[str, list[str]] = {}
+    for trial in trials:
+        settings.setdefault((trial.problem or "").rstrip("."), []).append(trial.setting)
+    tried = "; ".join(f"{', '.join(names)}: {problem}" for problem, names in settings.items())
+    return StageFailed(
+        f"No INT8 setting works on this graph ({tried}). Leave int8 out of the recipe's variants, or name other "
+        "settings in quantize.candidates."
+    )
+
+
+def _quantized(
+    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, spare_bit: bool
+) -> onnx.ModelProto:
+    """`quantize`, with whatever NNCF and onnx raise about the graph as a ModelError."""
+    try:
+        return quantize(model, calls, candidate, spare_bit=spare_bit)
+    except (EdgeattnError, OSError, ImportError):  # a full disk or a missing library is no matter of the setting
+        raise
+    except MemoryError as error:
+        raise MachineError(
+            f"The memory of this machine is not enough for the INT8 setting {candidate.name}; "
+            "name others in quantize.candidates."
+        ) from error
+    except Exception as error:  # NNCF's and onnx's exceptions have only this class in common
+        raise ModelError(f"NNCF cannot apply it ({last_line(error)})") from error
 
 
 def quantize(
@@ -197,10 +229,11 @@ def _quiet() -> Iterator[None]:
 
 def describe(trials: Sequence[Trial], chosen: str, kept: dict[str, str], samples: int) -> dict[str, Any]:
     """What `quantization.json` says."""
-    search = [{"setting": t.setting, "sqnr_db": round(t.sqnr_db, 2), "chosen": t.setting == chosen} for t in trials]
+    measured = [(trial.setting, trial.sqnr_db) for trial in trials if trial.sqnr_db is not None]
     return {
         "setting": chosen,
         "calibration_samples": samples,
-        "search": search,
+        "search": [{"setting": name, "sqnr_db": round(db, 2), "chosen": name == chosen} for name, db in measured],
+        "skipped": {trial.setting: trial.problem for trial in trials if trial.problem is not None},
         "float_nodes": kept,
     }

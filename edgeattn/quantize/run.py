@@ -33,7 +33,8 @@ def quantize(
 
     `source` holds the exported graph, `calls` the calibration inputs, batch 1, in any order. `spare_bit` keeps INT8
     weights to 7 bits for CPUs whose 8-bit products saturate. Raises DataError when there
-    are too few frames, RecipeError when no setting applies, StageFailed when the variant overflows.
+    are too few frames, RecipeError when no setting applies, StageFailed when the variant overflows or no setting works,
+    ModelError when a library refuses the graph.
     """
     model = onnx.load(source / "model.onnx")
     if precision is Precision.FP16:
@@ -62,7 +63,8 @@ def _int8(
     tried = int8.candidates(settings.candidates, model.graph)
     task = tasks.find(json.loads((source / "model.json").read_text())["task"])
     graph, trials = int8.search(model, task, calibrate, judge, tried, progress, spare_bit=spare_bit)
-    chosen = max(trials, key=lambda trial: trial.sqnr_db).setting
+    measured = {trial.setting: trial.sqnr_db for trial in trials if trial.sqnr_db is not None}
+    chosen = max(measured, key=measured.__getitem__)
     return graph, int8.describe(trials, chosen, policy.float_nodes(model.graph), len(calibrate))
 
 

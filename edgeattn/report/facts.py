@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeattn.stats import within_limit
+
 Row = Mapping[str, Any]
 Report = Mapping[str, Any]
 
@@ -200,7 +202,7 @@ def limits(report: Report, row: Row | None) -> list[Limit]:
             exact = key == "sqnr_db_min" and dig(row, "drift", "max_abs") == 0
             found.append(Limit(key, limit, None, True if exact else None))
             continue
-        passed = value >= limit if key.endswith("_min") else value <= limit
+        passed = within_limit(value, limit, least=key.endswith("_min"))
         worst = drop_interval(row) if key == "metric_drop_max" else None
-        found.append(Limit(key, limit, value, passed, bool(passed and worst and worst[1] > limit)))
+        found.append(Limit(key, limit, value, passed, bool(passed and worst and not within_limit(worst[1], limit))))
     return found

@@ -10,7 +10,8 @@ from edgeattn.report.facts import Report, Row, dig, labels
 
 
 def caption(report: Report) -> str:
-    """Calls, threads, batch, what the clock spans and whatever else every timed row's protocol says; "" if none is."""
+    """Calls, threads, batch, what the clock spans, whatever else every timed row's protocol says, and how far the
+    ratios' intervals reach; "" if no row was timed."""
     timed = [row for row in report["rows"] if row["latency"]]
     if not timed:
         return ""
@@ -21,8 +22,16 @@ def caption(report: Report) -> str:
         f"batch {_range([dig(row, 'latency', 'batch') for row in timed])}",
     ]
     known = ", ".join(part for part in parts if not part.startswith(wording.NOTHING))
-    texts = [known, span(report), _shared(timed)]
+    texts = [known, span(report), _shared(timed), _reach(timed)]
     return " ".join(wording.stopped(text) for text in texts if text)
+
+
+def _reach(timed: Sequence[Row]) -> str:
+    """What the intervals of the ratios do not cover; "" when no ratio has one."""
+    own = any(dig(row, "latency", "ratio_ci95") for row in timed)
+    if len(timed) < 2 or not (own or any(dig(row, "latency", "parent", "ratio_ci95") for row in timed)):
+        return ""
+    return "An interval beside a ratio holds for this run, in this state of the machine, not for changes between runs"
 
 
 def span(report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Protocol
 import cv2
 
 from edgeattn.artifact import write_atomic
-from edgeattn.errors import DataError, storage_errors
+from edgeattn.errors import DataError, StorageError, storage_errors
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, printable
 from edgeattn.runtime.sources import VIDEOS, Source, frames_per_second
 
@@ -83,6 +84,7 @@ class _Video:
     def __init__(self, temporary: Path, per_second: float) -> None:
         self._temporary, self._per_second = temporary, per_second
         self._writer: cv2.VideoWriter | None = None
+        self._count = 0
 
     def write(self, name: str, frame: Frame) -> None:
         if self._writer is None:
@@ -94,24 +96,57 @@ class _Video:
                     f"This OpenCV cannot write {self._temporary.suffix} video; give --out a name ending in .mp4."
                 )
         self._writer.write(frame)
+        self._count += 1
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.release()
+
+    def check(self, path: Path) -> None:
+        """Raise StorageError unless every frame can be read back: OpenCV says nothing when the disk takes no more.
+
+        Frames are decoded, not asked for: a cut-off file may still give the full number in its header.
+        """
+        kept = 0
+        capture = cv2.VideoCapture(str(self._temporary))
+        try:
+            while capture.grab():
+                kept += 1
+        finally:
+            capture.release()
+        if kept < self._count:
+            raise StorageError(
+                f"Only {kept} of the {self._count} frames written for {path} can be read back, as when no space is "
+                "left on the disk; free some space or choose another place with --out."
+            )
 
 
 @contextmanager
 def _video(source: Source, path: Path) -> Iterator[Sink]:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    _probe(path)
     # OpenCV chooses the container by the suffix, so the temporary name keeps it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     sink = _Video(temporary, frames_per_second(source.path))
     try:
         yield sink
         sink.close()
+        sink.check(path)
         with storage_errors(path):
             temporary.replace(path)
     finally:
         sink.close()
         temporary.unlink(missing_ok=True)
+
+
+def _probe(path: Path) -> None:
+    """Raise StorageError where no file can be written beside `path`: to OpenCV that looks like an unknown format."""
+    try:
+        with storage_errors(path), tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}); choose a writable folder with --out."
+        ) from error

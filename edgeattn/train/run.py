@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from edgeattn import host, models, tasks
 from edgeattn.artifact import ELAPSED, elapsed_s, write_atomic
-from edgeattn.data.base import Splits
-from edgeattn.errors import DataError, ModelError
+from edgeattn.data.base import Degradation, Splits
+from edgeattn.errors import DataError, ModelError, StageFailed
 from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 from edgeattn.progress import Progress
@@ -36,12 +36,14 @@ from edgeattn.train.module import Training, steps_in
 
 # Of one batch of the evaluation split: of small frames many, of large ones few.
 _WATCH_PIXELS = 256 * 32 * 32
+_CURE = "change the model, the input's size or train.batch_size in the recipe"
 
 
 def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progress) -> None:
     """Write the trained model and `training.json` into `out`; checkpoints live in `work` and are resumed from.
 
-    Raises ModelError when the loss is no longer finite, DataError when a sample cannot be read.
+    Raises StageFailed when loss or weights are no longer finite, ModelError when the network cannot be trained with
+    these settings, MachineError when memory is short, DataError when a sample cannot be read.
     """
     _check_sizes(recipe, splits)
     with _quiet():
@@ -55,34 +57,47 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
         fitting = Fitting(whole, task.inputs, task.target)
         watch_frames, watch_targets = prepare(watched, fitting, work / "watch", workers, progress)
         mean, std = _normalisation(recipe.model.name, frames, recipe.seed)
-        model = camera.CameraModel(
-            camera.Description(recipe.model.name, recipe.model.settings, splits.labels, preprocess, mean, std)
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        settings = recipe.train
-        training = Training(
-            model,
-            settings,
-            task,
-            recipe.seed,
-            steps_in(settings.epochs, len(targets), settings.batch_size),
-            metric_of(task, recipe.metric).name,
-            splits.degradation,
-        )
-        loader = _loader(frames, targets, settings.batch_size, recipe.seed)
+        description = camera.Description(recipe.model.name, recipe.model.settings, splits.labels, preprocess, mean, std)
+        loader = _loader(frames, targets, recipe.train.batch_size, recipe.seed)
         together = max(1, _WATCH_PIXELS // (preprocess.height * preprocess.width))
         watch = _loader(watch_frames, watch_targets, together, seed=None)
         trainer = _trainer(recipe, work, progress)
-        checkpoint = work / _Checkpoint.NAME
-        resume = str(checkpoint) if checkpoint.is_file() else None
-        with _interruptible():
-            trainer.fit(training, loader, watch, ckpt_path=resume, weights_only=False)
-        camera.check_finite(model, "the training run")
+        with camera.torch_errors(f"The network of {recipe.name} cannot be trained", _CURE):
+            training = _training(recipe, description, len(targets), splits.degradation)
+            _fit(trainer, training, loader, watch, work / _Checkpoint.NAME)
+    model = training.model
+    _check_finite(model)
     camera.save(model.eval(), out)
     record = {
         "history": training.history,
         "params": sum(p.numel() for p in model.parameters()),
     }
     write_atomic(out / "training.json", json.dumps(record, indent=1))
+
+
+def _training(
+    recipe: Recipe, description: camera.Description, samples: int, degradation: Degradation | None
+) -> Training:
+    model = camera.CameraModel(description).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = steps_in(recipe.train.epochs, samples, recipe.train.batch_size)
+    task = tasks.find(recipe.task)
+    return Training(model, recipe.train, task, recipe.seed, steps, metric_of(task, recipe.metric).name, degradation)
+
+
+def _fit(
+    trainer: pl.Trainer, training: Training, loader: DataLoader[Any], watch: DataLoader[Any], checkpoint: Path
+) -> None:
+    resume = str(checkpoint) if checkpoint.is_file() else None
+    with _interruptible():
+        trainer.fit(training, loader, watch, ckpt_path=resume, weights_only=False)
+
+
+def _check_finite(model: camera.CameraModel) -> None:
+    """As `camera.check_finite`, but these weights are nobody's input: the training has failed."""
+    try:
+        camera.check_finite(model, "the training run")
+    except ModelError as error:
+        raise StageFailed(str(error)) from error
 
 
 def _check_sizes(recipe: Recipe, splits: Splits) -> None:
@@ -224,7 +239,7 @@ class _Watch(Callback):
             text += f", loss {history[-1]['train_loss']:.3f}, evaluation metric {history[-1]['eval_metric']:.2f}"
         self._progress(trainer.global_step, total, text)
         if not torch.isfinite(outputs["loss"]):
-            raise ModelError(
+            raise StageFailed(
                 f"The training loss became {float(outputs['loss'])} in epoch {trainer.current_epoch + 1}: the weights "
                 "are lost; lower the learning rate (--set train.learning_rate=…)."
             )

@@ -86,6 +86,13 @@ class Running:
         """Ctrl-C on a terminal: SIGINT to the whole process group."""
         os.killpg(self._process.pid, signal.SIGINT)
 
+    def pause(self) -> None:
+        """The main process stands still, with its locks, until `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def all_gone(self, timeout_s: float = 90.0) -> bool:
         """Whether every process that the command started ends by itself within that time."""
         give_up = time.monotonic() + timeout_s

@@ -22,6 +22,23 @@ def test_written_and_used(tool, within):
     assert {path.name: path.read_bytes() for path in (tool.folder / "again").rglob("*.png")} == first
 
 
+def test_folders_that_hold_anything_else_stay_as_they_are(tool, within):
+    """A web app has a manifest.json too; and someone's notes lie beside a calibration set."""
+    app, mine = tool.folder / "app", tool.folder / "mine"
+    app.mkdir()
+    (app / "manifest.json").write_text('{"name": "app"}')
+    (app / "thesis.txt").write_text("precious")
+    assert within("calibration", "tiny.yaml", "--out", "mine").code == 0
+    assert within("calibration", "tiny.yaml", "--out", "mine").code == 0
+    (mine / "notes.txt").write_text("precious")
+    for folder, said in ((app, "is no calibration folder"), (mine, "'notes.txt'")):
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        ended = within("calibration", "tiny.yaml", "--out", folder.name)
+        assert ended.code == 2, ended.err
+        assert said in ended.error and "nothing was overwritten" in ended.error
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_what_cannot_be_written_or_read(tool, within):
     ended = within("calibration", "tiny.yaml", "--out", "tiny.yaml/below")
     assert ended.code == 3, ended.err

@@ -114,6 +114,6 @@ def test_the_summary(capsys, tmp_path):
     assert " ".join(lines[1].split()) == "train/fp32 ok – – – – – –"
     text = "\n".join(lines)
     assert "NOT PASSED  one one" in text and "[two]" in text and "compile/fp16: no fp16" in text
-    assert [line for line in lines if len(line) > 120 and not line.startswith("report  ")] == []
+    assert [line for line in lines if len(line) > 140 and not line.startswith("report  ")] == []
     assert lines[-1] == f"report  {tmp_path}/out/report.html   (12.3 s)"
     assert not any(line.startswith("bundle") for line in lines)

@@ -49,6 +49,11 @@ FIELDS = {
     "variant": (["--set", "variants=[int4]"], "variants"),
     "name": (["--set", "name=a/b"], "a/b"),
     "seed": (["--seed", "99999999999"], "seed"),
+    "more epochs than anyone has": (["--set", "train.epochs=99999999999"], "train.epochs"),
+    "a larger batch than anyone has": (["--set", "train.batch_size=99999999999"], "train.batch_size"),
+    "more threads than anyone has": (["--set", "measure.threads=99999999999"], "measure.threads"),
+    "a list in itself": (["--set", "variants=&a [*a]"], "the field 'variants.0' holds itself"),
+    "brackets in brackets": (["--set", "variants=" + "[" * 5000 + "]" * 5000], "not valid YAML"),
     "target": (["--target", "toaster"], "There is no target 'toaster'; known: cpu"),
 }
 
@@ -163,6 +168,17 @@ def test_data_that_is_wrong(tool, within, photos, spoil):
     assert not (tool.folder / "out").exists()
 
 
+@pytest.mark.parametrize("url", ["http://[bad/x.tar", "http://bü..cher/x.tar"])
+def test_a_download_from_what_is_no_address(tool, within, url):
+    data = {"format": "imagefolder", "path": "x.tar", "url": url, "sha256": "0" * 64}
+    recipe = {**yaml.safe_load((tool.folder / "tiny.yaml").read_text()), "data": data}
+    (tool.folder / "far.yaml").write_text(yaml.safe_dump(recipe))
+    ended = within("deploy", "far.yaml", "--store", "store", "--out", "out")
+    assert ended.code == 2, ended.err
+    a_sentence(ended, url, "is not an address that can be downloaded")
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+
+
 def test_a_refusal_in_a_process_of_its_own(tool):
     """The other tests of this kind call `main` in this process."""
     ended = tool("deploy", "tiny.yaml", "--store", "store", "--out", "out", "--set", "modle=1")
@@ -172,8 +188,27 @@ def test_a_refusal_in_a_process_of_its_own(tool):
 
 def test_weights_that_are_lost_in_training(tool):
     ended = tool("train", "tiny.yaml", "--store", "store", "--out", "out", "--set", "train.learning_rate=1e30")
+    """The training ran and failed: a verdict with its report, not a wrong input."""
+    assert ended.code == 1, ended.err
+    assert "Traceback" not in ended.err and "NOT PASSED" in ended.out
+    values = json.loads((tool.folder / "out/report.json").read_text())
+    (row,) = values["rows"]
+    assert (row["stage"], row["status"], row["artifact"]) == ("train", "failed", None)
+    assert "epoch 1" in row["reason"] and "lower the learning rate" in row["reason"]
+    assert values["verdict"] == {"passed": False, "reasons": [f"train/fp32: {row['reason']}"]}
+    assert (values["training"], values["per_class"], values["examples"]) == (None, None, [])
+    for name in ("report.html", "report.md", "junit.xml"):
+        assert "lower the learning rate" in (tool.folder / "out" / name).read_text(), name
+    assert list((tool.folder / "store").glob("artifacts/train/*")) == []
+
+
+def test_a_network_that_cannot_be_trained(tool):
+    """Strides shrink 32 pixels to one; with a single image, batch normalisation has nothing to average over."""
+    changes = ["model={name: se_resnet, depth: 18}", "train.batch_size=1"]
+    overrides = [part for change in changes for part in ("--set", change)]
+    ended = tool("train", "tiny.yaml", "--store", "store", "--out", "out", *overrides)
     assert ended.code == 2, ended.err
-    a_sentence(ended, "lower the learning rate", "epoch")
+    a_sentence(ended, "The network of tiny cannot be trained (Expected more than 1 value", "train.batch_size")
     assert list((tool.folder / "store").glob("artifacts/train/*")) == []
     assert not (tool.folder / "out").exists()
 
@@ -197,6 +232,25 @@ def test_nan_in_stored_weights(tool, store, listed, state):
     a_sentence(ended, "head.weight", "NaN", str(folder))
     assert state(store / "artifacts") == before
     assert not (tool.folder / "out").exists()
+
+
+def test_an_engine_that_cannot_be_compiled(tool, store, listed):
+    """OpenVINO's process ends with a code of its own for INT8 alone: the other engines go on, and one of them ships."""
+    shutil.rmtree(listed(store)["compile/int8"])
+    launch = """
+from edgeattn.backends import openvino
+openvino._CHILD = "import sys; 'int8' in sys.argv and sys.exit('It crashed'); " + openvino._CHILD
+from edgeattn.cli import main
+main()
+"""
+    ended = tool("deploy", "tiny.yaml", "--store", store, "--out", "out", launch=launch)
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err
+    values = json.loads((tool.folder / "out/report.json").read_text())
+    rows = {f"{row['stage']}/{row['variant']}": row for row in values["rows"]}
+    assert rows["compile/int8"]["status"] == "failed" and "It crashed" in rows["compile/int8"]["reason"]
+    assert values["selected"]["variant"] in ("fp32", "bf16")
+    assert f"bundle/{values['selected']['variant']}" in rows
 
 
 @pytest.mark.parametrize("option", ["--out", "--store"])

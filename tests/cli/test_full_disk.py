@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 # What is made again on a disk that has this much room left, in kilobytes.
@@ -71,3 +73,36 @@ def test_room_for_temporary_files_runs_out(deployed, tool, store, small_disk, li
     ended = tool("deploy", "tiny.yaml", "--store", store, "--out", "out", TMPDIR=str(disk))
     assert ended.code == 3, ended.err
     assert "No space is left" in ended.error and str(disk) in ended.error
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Noise, which takes far more room than the small disk has."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for _ in range(20):
+        writer.write(random.integers(0, 256, (240, 320, 3), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("name", ["drawn.mp4", "drawn.avi", "drawn.mkv"])
+def test_a_video_overlay_that_fills_up(deployed, tool, small_disk, clip, name):
+    """OpenCV says nothing; a cut-off .avi or .mkv still names the full number of frames in its header."""
+    disk = small_disk("128k")
+    ended = tool("run", deployed.bundle, "--source", clip, "--out", disk / name)
+    assert ended.code == 3, ended.err
+    assert "of the 20 frames" in ended.error and str(disk / name) in ended.error and "--out" in ended.error
+    assert list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_place_that_takes_no_video_is_not_an_unknown_format(deployed, tool, small_disk, clip, full):
+    disk = small_disk("64k")
+    if full:
+        fill(disk, 0)
+    place = disk if full else "/proc"
+    ended = tool("run", deployed.bundle, "--source", clip, "--out", f"{place}/drawn.mp4")
+    assert (ended.code, ended.out) == (3, ""), ended.err
+    assert str(place) in ended.error and "--out" in ended.error and "format" not in ended.error

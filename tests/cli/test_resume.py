@@ -65,6 +65,28 @@ def test_training_goes_on_where_it_was_stopped(tool):
     assert hashes(result(tool)) == hashes(result(tool, "other_out"))
 
 
+@pytest.mark.slow
+def test_a_plain_run_beside_a_forced_one(deployed, tool, store):
+    """The plain one uses what there is, and leaves alone what the forced one is at."""
+    command = ("train", "tiny.yaml", "--store", store)
+    forced = tool.start(*command, "--out", "out0", "--force")
+    forced.wait_for(lambda: bool(list((store / "work").glob("*/train/frames.npy"))))
+    forced.pause()
+    try:
+        left = sorted((store / "work").rglob("*"))
+        plain = tool(*command, "--out", "out1")
+        assert plain.code == 0, plain.err
+        assert result(tool, "out1")["rows"][0]["status"] == "cached"
+        assert sorted((store / "work").rglob("*")) == left
+    finally:
+        forced.go_on()
+    ended = forced.end()
+    assert ended.code == 0, ended.err
+    assert result(tool, "out0")["rows"][0]["status"] == "ok"
+    assert hashes(result(tool, "out0"))["train", "fp32"] == hashes(deployed.report)["train", "fp32"]
+    assert_whole(store)
+
+
 POINTS = {
     "quantize": (["quantize/int8"], "INT8 setting minmax"),
     "compile": (["compile/int8"], "compiling the int8 engine"),

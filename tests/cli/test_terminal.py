@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -62,3 +63,28 @@ def test_quiet_still_says_errors(within):
     ended = within("train", "none.yaml", "-q")
     assert (ended.code, ended.out) == (2, "")
     assert "none.yaml" in ended.error
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict"])
+def test_a_terminal_that_is_not_utf_8(deployed, tool, encoding):
+    """The dash of the summary's empty cells is in neither of these."""
+    arguments = (deployed.recipe, "--store", deployed.store, "--out", "out")
+    ended = tool("deploy", *arguments, PYTHONIOENCODING=encoding)
+    assert ended.code == 0, ended.err
+    assert "PASSED" in ended.out and "Traceback" not in ended.err
+    ended = tool("deploy", *arguments, "--json", PYTHONIOENCODING=encoding)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["verdict"]["passed"] is True
+
+
+def test_names_that_the_terminal_has_no_sign_for(tool):
+    (tool.folder / "pipelines").mkdir()
+    recipe = (tool.folder / "tiny.yaml").read_text().replace("format: scenes", "format: imagefolder\n  path: 猫")
+    recipe = "\n".join(line for line in recipe.splitlines() if not re.match(r"  (size|train|evaluation):", line))
+    (tool.folder / "pipelines/cats.yaml").write_text(recipe, encoding="utf-8")
+    ended = tool("recipes", PYTHONIOENCODING="latin-1")
+    assert (ended.code, ended.err) == (0, "")
+    assert "imagefolder (?)" in ended.out
+    ended = tool("recipes", "--json", PYTHONIOENCODING="latin-1")
+    assert json.loads(ended.out)["cats"]["data"]["path"] == "猫"
+    assert "猫" not in ended.out

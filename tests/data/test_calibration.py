@@ -74,6 +74,38 @@ def test_another_folder_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    ["{", "[]", "{}", '{"schema": "edgeattn.artifact/1", "files": {}}', f'{{"schema": "{SCHEMA}", "files": 3}}'],
+)
+def test_a_folder_with_another_manifest_is_not_overwritten(manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / MANIFEST).write_text(manifest)
+    with pytest.raises(DataError, match=r"mine exists and is no calibration folder .* nothing was overwritten"):
+        write(tmp_path / "mine")
+    assert (tmp_path / "mine" / MANIFEST).read_text() == manifest
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("other", ["thesis.txt", ".hidden", "0003.png", "folder/below", "0001.png/below"])
+def test_what_the_manifest_does_not_list_is_not_lost(other: str, tmp_path: Path) -> None:
+    out = write(tmp_path / "squares")
+    if other.startswith("0001.png"):
+        (out / "0001.png").unlink()
+    (out / other).parent.mkdir(exist_ok=True)
+    (out / other).write_text("precious")
+    with pytest.raises(DataError, match=f"squares holds '{other.partition('/')[0]}', which its {MANIFEST} does not"):
+        write(out, Squares(base=100))
+    assert (out / other).read_text() == "precious"
+
+
+def test_a_set_that_lacks_files_is_written_again(tmp_path: Path) -> None:
+    out = write(tmp_path / "squares")
+    (out / "0001.png").unlink()
+    write(out)
+    assert len(read_calibration(out)) == 3
+
+
 def alter(folder: Path) -> None:
     data = bytearray((folder / "0001.png").read_bytes())
     data[-1] ^= 1

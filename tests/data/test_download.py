@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import threading
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,12 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT at any path but /absent; `cut` bytes at most for the first `cuts` requests, then all."""
+    """Serves CONTENT at any path but /absent and /onward; for the first `cuts` requests at most `cut` bytes of it."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.ranges: list[str | None] = []
+        self.paths: list[str] = []
         self.resumes = True
         self.cuts, self.cut = 0, 0
         self.busy = 0
@@ -35,8 +37,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server = self.server
         asked = self.headers["Range"]
         server.ranges.append(asked)
+        server.paths.append(self.path)
         if self.path == "/absent":
             self.send_error(404)
+        elif self.path == "/onward":
+            self.send_response(302)
+            self.send_header("Location", "http://[bad")
+            self.end_headers()
         elif server.busy:
             server.busy -= 1
             self.send_error(503)
@@ -181,3 +188,42 @@ def test_a_destination_that_cannot_be_written(server: Server, tmp_path: Path) ->
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot be written"):
         get(server, tmp_path / "file" / "set.tar")
+
+
+def test_addresses_are_sent_in_their_own_characters(server: Server, tmp_path: Path) -> None:
+    for number, name in enumerate(("bücher.tar", "my set.tar", "%62%C3%BC.tar?x=ü&y=1#part", "日本.tar")):
+        get(server, tmp_path / str(number), name=name)
+    assert server.paths == [
+        "/b%C3%BCcher.tar",
+        "/my%20set.tar",
+        "/%62%C3%BC.tar?x=%C3%BC&y=1",
+        "/%E6%97%A5%E6%9C%AC.tar",
+    ]
+    (tmp_path / "Bücher 1.tar").write_bytes(CONTENT)
+    fetch(f"file://{tmp_path}/Bücher 1.tar", SHA256, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+def test_a_hosts_name_is_sent_as_idna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def no_network(request, timeout):
+        asked.append(request.full_url)
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(DataError, match="no network"):
+        fetch("http://bücher.example:81/ü", SHA256, tmp_path / "x", attempts=1)
+    assert asked == ["http://xn--bcher-kva.example:81/%C3%BC"]
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://bü..cher/x", "http://bü" + "c" * 70 + "/x", "http://h/\udcff"])
+def test_what_is_no_address(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DataError, match=r"is not an address that can be downloaded \(.+\); correct it"):
+        fetch(url, SHA256, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_points_on_to_what_is_no_address(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"/onward is not an address that can be downloaded \(.+\)"):
+        get(server, tmp_path / "x", name="onward")

@@ -200,6 +200,32 @@ def test_weights_that_are_not_finite_are_refused_first(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_network_that_the_exporter_cannot_take(trained, tmp_path, monkeypatch):
+    def depends_on_what_it_sees(self, frame):
+        return frame.float().mean((1, 2)) if frame.float().sum() > 0 else frame.float().amax((1, 2))
+
+    monkeypatch.setattr(camera.CameraModel, "forward", depends_on_what_it_sees)
+    with pytest.raises(
+        ModelError, match=rf"The network in {trained} cannot be exported to ONNX \(.+\); change the model"
+    ) as caught:
+        exported(trained, tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_is_not_valid(trained, tmp_path, monkeypatch):
+    strip = run._strip_notes
+
+    def spoiled(graph):
+        strip(graph)
+        graph.graph.node[0].input[0] = "nowhere"
+
+    monkeypatch.setattr(run, "_strip_notes", spoiled)
+    with pytest.raises(ModelError, match=r"The exported graph is not valid ONNX \(.+\); change the model") as caught:
+        exported(trained, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_it_says_nothing_by_itself(trained, tmp_path, capfd):
     exported(trained, tmp_path)
     captured = capfd.readouterr()

@@ -129,5 +129,22 @@ def test_a_figure_that_was_not_measured_is_missed_only_where_it_is_limited(field
     assert misses(candidate("int8", **{field: worst}), Limits(**limit)) == []  # the limit itself is inside
 
 
+@pytest.mark.parametrize(
+    ("figures", "limits", "inside"),
+    [
+        ({"metric_delta": 98.35 - 98.55}, {"metric_drop_max": 0.2}, True),  # 4 of 2,000 samples: -0.20000000000000284
+        ({"metric_delta": 98.35 - 98.6}, {"metric_drop_max": 0.2}, False),  # 5 of 2,000
+        ({"p99_ms": 0.1 + 0.2}, {"latency_p99_ms_max": 0.3}, True),
+        ({"p99_ms": 0.30001}, {"latency_p99_ms_max": 0.3}, False),
+        ({"size_mb": 1.1 + 2.2}, {"size_mb_max": 3.3}, True),
+        ({"size_mb": 3.300001}, {"size_mb_max": 3.3}, False),  # one byte
+        ({"sqnr_db": 1.1 + 2.2}, {"sqnr_db_min": 1.1 + 2.2 + 5e-16}, True),
+        ({"sqnr_db": 29.9999}, {"sqnr_db_min": 30}, False),
+    ],
+)
+def test_rounding_does_not_miss_a_limit(figures, limits, inside):
+    assert (misses(candidate("int8", **figures), Limits(**limits)) == []) is inside
+
+
 def test_equal_outputs_pass_any_sqnr():
     assert misses(candidate("fp32", sqnr_db=float("inf")), Limits(sqnr_db_min=200)) == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edgeattn.errors import ModelError, RecipeError
+from edgeattn.errors import MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 
@@ -213,3 +213,42 @@ def test_a_model_that_is_not_known_here(saved):
     (saved / "model.json").write_text(json.dumps({**values, "name": "unknown"}))
     with pytest.raises(RecipeError, match="There is no model 'unknown'"):
         camera.load(saved)
+
+
+def at_cause(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (
+            ValueError("Expected more than 1 value.\nsecond line"),
+            ModelError,
+            "It fails (Expected more than 1 value); x.",
+        ),
+        (RuntimeError(""), ModelError, "It fails (RuntimeError); x."),
+        (TypeError("\n  not two\n"), ModelError, "It fails (not two); x."),
+        (at_cause(RuntimeError("Next steps: ..."), KeyError("aten::odd")), ModelError, "It fails ('aten::odd'); x."),
+        (MemoryError(), MachineError, "It fails: the memory of this machine is not enough; "),
+        (torch.OutOfMemoryError("Tried to allocate"), MachineError, "It fails: the memory of this machine"),
+        (at_cause(RuntimeError("wrapped"), MemoryError()), MachineError, "It fails: the memory of this machine"),
+    ],
+)
+def test_what_torch_raises_becomes_a_sentence(raised, kind, said):
+    with pytest.raises(kind) as caught, camera.torch_errors("It fails", "x"):
+        raise raised
+    assert str(caught.value).startswith(said)
+
+
+def test_more_memory_than_any_machine_has():
+    with pytest.raises(MachineError, match="the memory of this machine is not enough"), camera.torch_errors("It", "x"):
+        torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("error", [StageFailed("own"), ModelError("own"), OSError(28, "full"), KeyboardInterrupt()])
+def test_what_others_raise_passes(error):
+    with pytest.raises(type(error)) as caught, camera.torch_errors("It fails", "x"):
+        raise error
+    assert caught.value is error

@@ -10,7 +10,7 @@ import pytest
 
 from edgeattn import backends, host, pipeline, report
 from edgeattn.artifact import Stage, Store
-from edgeattn.errors import ModelError, StageFailed
+from edgeattn.errors import MissingLibrary, ModelError, StageFailed, StorageError
 from edgeattn.pipeline import bundling, checks, pictures, result, stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.recipe import Recipe, Target
@@ -39,6 +39,7 @@ def world(tmp_path, monkeypatch):
             self.failing: dict[str, Exception] = {}
             self.ratios = {"compile/int8": 0.5}
             self.deltas: dict[str, float] = {}
+            self.skipped: dict[str, str] = {}
             self.made: list[str] = []
             self.timed: list[tuple[list[str], dict[str, str]]] = []
 
@@ -69,7 +70,8 @@ def world(tmp_path, monkeypatch):
         def write(work, out):
             (out / "x").write_text(name)
             (out / "training.json").write_text(json.dumps({"history": [], "params": 1}))
-            (out / "quantization.json").write_text(json.dumps({"setting": "s", "float_nodes": {}, "search": []}))
+            record = {"setting": "s", "float_nodes": {}, "search": [], "skipped": world.skipped}
+            (out / "quantization.json").write_text(json.dumps(record))
             (out / "engine.json").write_text(json.dumps({"layers": {}, "macs": {"fp32": 7}, "notes": ["n"]}))
             (out / "mine.edgeattn").write_text("bundle")
 
@@ -185,6 +187,13 @@ def test_nothing_inside_the_budget(world):
     assert not any(name.startswith("bundle") for name in world.made)
 
 
+def test_a_drop_exactly_on_the_budget_ships(world):
+    """4 of 2,000 samples, and what rounding adds to them."""
+    world.deltas = {"compile/int8": 98.35 - 98.55, "bundle/int8": 98.35 - 98.55}
+    values = world.run(budget={"metric_drop_max": 0.2})
+    assert values["verdict"]["passed"] is True and values["selected"]["variant"] == "int8"
+
+
 def test_a_bundle_outside_the_budget_as_an_app_calls_it(world):
     """The engine alone is inside; with preparing and decoding the call takes longer."""
     world.ratios = {"compile/int8": 0.5, "bundle/int8": 2.0}
@@ -226,8 +235,9 @@ def test_a_failed_proof_that_nothing_can_go_on_without(world, where, rows):
         ("latency compile/int8", {"quantize/int8": "ok", "compile/int8": "failed"}),
     ],
 )
-def test_a_variant_that_fails_its_proof_is_left_out(world, where, lost):
-    world.failing = {where: StageFailed("It overflows.")}
+@pytest.mark.parametrize("error", [StageFailed, ModelError])
+def test_a_variant_that_fails_its_proof_or_is_refused_by_a_library_is_left_out(world, where, lost, error):
+    world.failing = {where: error("It overflows.")}
     values = world.run()
     found = status(values)
     assert {name: found[name] for name in lost} == lost
@@ -236,9 +246,10 @@ def test_a_variant_that_fails_its_proof_is_left_out(world, where, lost):
     assert any("It overflows." in reason for reason in values["verdict"]["reasons"])
 
 
-@pytest.mark.parametrize("where", ["bundle/int8", "latency bundle/int8"])
-def test_a_bundle_that_fails_its_self_test_or_cannot_be_timed(world, where):
-    world.failing = {where: StageFailed("It does not run.")}
+@pytest.mark.parametrize("error", [StageFailed, ModelError])
+@pytest.mark.parametrize("where", ["bundle/int8", "accuracy bundle/int8", "latency bundle/int8"])
+def test_a_bundle_that_fails_its_self_test_or_cannot_be_run(world, where, error):
+    world.failing = {where: error("It does not run.")}
     values = world.run()
     assert status(values)["bundle/int8"] == "failed"
     assert values["verdict"]["passed"] is False and values["bundle"] is None
@@ -274,10 +285,35 @@ def test_a_stage_command_tells_of_a_failed_variant(world):
     assert world.run(Stage.QUANTIZE)["verdict"] == {"passed": False, "reasons": ["quantize/int8: It overflows."]}
 
 
-def test_what_could_not_run_is_raised(world):
-    world.failing = {"export/fp32": ModelError("No such operator.")}
-    with pytest.raises(ModelError, match="No such operator"):
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("train/fp32", ModelError),
+        ("accuracy train/fp32", ModelError),
+        ("export/fp32", ModelError),
+        ("quantize/int8", MissingLibrary),
+        ("compile/int8", StorageError),
+        ("accuracy compile/int8", StorageError),
+    ],
+)
+def test_what_could_not_run_is_raised(world, where, error):
+    """What is handed in is wrong, or the machine lacks something: no other variant would be better off."""
+    world.failing = {where: error("No such operator.")}
+    with pytest.raises(error, match="No such operator"):
         world.run()
+
+
+def test_an_exported_graph_that_does_not_run_ends_it_with_a_report(world):
+    world.failing = {"accuracy export/fp32": ModelError("No such operator.")}
+    values = world.run()
+    assert status(values) == {"train/fp32": "ok", "export/fp32": "failed"}
+    assert values["verdict"] == {"passed": False, "reasons": ["export/fp32: No such operator."]}
+
+
+def test_the_skipped_settings_are_noted(world):
+    world.skipped = {"minmax": "its outputs are not finite"}
+    row = next(row for row in world.run()["rows"] if (row["stage"], row["variant"]) == ("quantize", "int8"))
+    assert row["notes"][1:] == ["INT8 setting minmax was skipped: its outputs are not finite"]
 
 
 def test_splits_that_share_an_image_end_it_before_anything_is_trained(world, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgeattn import tasks
-from edgeattn.errors import RecipeError, StageFailed
+from edgeattn.errors import MachineError, MissingLibrary, ModelError, RecipeError, StageFailed, StorageError
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.progress import silent
 from edgeattn.quantize import int8, policy
@@ -118,7 +118,11 @@ def test_a_setting_that_breaks_the_graph_never_wins(broken, value, attention_net
     monkeypatch.setattr(int8, "quantize", sometimes_broken)
     tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
     model, trials = int8.search(attention_network, TASK, calls(4), calls(2, 1), tried, silent, spare_bit=False)
-    assert {trial.setting for trial in trials} == {"minmax", "mean-minmax"} - {broken}
+    assert {trial.setting: trial.problem for trial in trials} == {
+        "minmax": None,
+        "mean-minmax": None,
+        broken: "its outputs are not finite",
+    }
     assert not any(not np.isfinite(numpy_helper.to_array(t)).all() for t in model.graph.initializer if t.data_type == 1)
 
 
@@ -138,7 +142,72 @@ def test_no_setting_keeps_the_outputs_finite(attention_network, calls, monkeypat
 
     monkeypatch.setattr(int8, "_outputs", overflowing)
     tried = int8.candidates(["minmax"], attention_network.graph)
-    with pytest.raises(StageFailed, match="No INT8 setting keeps the outputs of this graph finite; tried: minmax"):
+    said = r"No INT8 setting works on this graph \(minmax: its outputs are not finite\)\. Leave int8 out of"
+    with pytest.raises(StageFailed, match=said):
+        int8.search(attention_network, TASK, calls(2), calls(1), tried, silent, spare_bit=False)
+
+
+def refusing(monkeypatch, errors):
+    """`nncf.quantize` that raises the next of `errors` per call, then works."""
+    import nncf
+
+    real, left = nncf.quantize, list(errors)
+
+    def quantize(*arguments, **options):
+        if left:
+            raise left.pop(0)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(nncf, "quantize", quantize)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ModelError, onnx.checker.ValidationError])
+def test_a_setting_that_cannot_be_applied_is_skipped(error, attention_network, calls, monkeypatch):
+    refusing(monkeypatch, [error("No such layer.")])
+    tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
+    model, trials = int8.search(attention_network, TASK, calls(4), calls(2, 1), tried, silent, spare_bit=False)
+    onnx.checker.check_model(model)
+    assert [(trial.setting, trial.sqnr_db is None) for trial in trials] == [("minmax", True), ("mean-minmax", False)]
+    assert "No such layer" in trials[0].problem and trials[1].problem is None
+
+
+def test_a_setting_whose_graph_does_not_run_is_skipped(attention_network, calls, monkeypatch):
+    real = int8.quantize
+
+    def unknown_operator(model, images, candidate, *, spare_bit):
+        made = real(model, images, candidate, spare_bit=spare_bit)
+        if candidate.name == "minmax":
+            made.graph.node[0].op_type = "Abacus"
+        return made
+
+    monkeypatch.setattr(int8, "quantize", unknown_operator)
+    tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
+    trials = int8.search(attention_network, TASK, calls(4), calls(2, 1), tried, silent, spare_bit=False)[1]
+    assert "Abacus" in trials[0].problem and trials[1].sqnr_db is not None
+
+
+def test_no_setting_can_be_applied(attention_network, calls, monkeypatch):
+    refusing(monkeypatch, [RuntimeError("No such layer."), RuntimeError("No such layer.")])
+    tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
+    said = r"graph \(minmax, mean-minmax: NNCF cannot apply it \(No such layer\)\)\. Leave"
+    with pytest.raises(StageFailed, match=said):
+        int8.search(attention_network, TASK, calls(2), calls(1), tried, silent, spare_bit=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (MissingLibrary("x"), MissingLibrary),
+        (StorageError("x"), StorageError),
+        (OSError(28, "No space left on device"), OSError),
+        (ImportError("x"), ImportError),
+        (MemoryError(), MachineError),
+    ],
+)
+def test_what_the_machine_lacks_is_no_matter_of_the_setting(error, raised, attention_network, calls, monkeypatch):
+    refusing(monkeypatch, [error])
+    tried = int8.candidates(["minmax", "mean-minmax"], attention_network.graph)
+    with pytest.raises(raised):
         int8.search(attention_network, TASK, calls(2), calls(1), tried, silent, spare_bit=False)
 
 
@@ -196,7 +265,7 @@ def test_it_says_nothing_by_itself(attention_network, calls, capfd):
 
 
 def test_the_description_names_one_chosen_setting():
-    trials = [int8.Trial("a", 30.123), int8.Trial("b", 30.124)]
+    trials = [int8.Trial("a", 30.123), int8.Trial("c", None, "it is odd"), int8.Trial("b", 30.124)]
     found = int8.describe(trials, "b", {"n": "why"}, 240)
     assert found == {
         "setting": "b",
@@ -205,5 +274,6 @@ def test_the_description_names_one_chosen_setting():
             {"setting": "a", "sqnr_db": 30.12, "chosen": False},
             {"setting": "b", "sqnr_db": 30.12, "chosen": True},
         ],
+        "skipped": {"c": "it is odd"},
         "float_nodes": {"n": "why"},
     }

@@ -98,3 +98,31 @@ def test_fp16_needs_no_images_and_names_its_islands(source):
 def test_precisions_without_a_graph_of_their_own(precision, source):
     with pytest.raises(ModelError, match=f"no quantized graph for {precision.value}; fp16 and int8"):
         made(source, precision, [])
+
+
+def test_a_skipped_setting_is_in_the_record_and_never_chosen(source, frames, monkeypatch):
+    import nncf
+
+    real, calls = nncf.quantize, []
+
+    def first_fails(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("No such layer.")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(nncf, "quantize", first_fails)
+    out = made(source, Precision.INT8, frames(9), QuantizeSection(candidates=("minmax", "mean-minmax")))
+    record = json.loads((out / "quantization.json").read_text())
+    assert record["skipped"] == {"minmax": "NNCF cannot apply it (No such layer)"}
+    assert [(entry["setting"], entry["chosen"]) for entry in record["search"]] == [("mean-minmax", True)]
+    assert record["setting"] == "mean-minmax"
+
+
+def test_a_graph_that_has_no_fp16_form(source, monkeypatch):
+    def refused(model, **options):
+        raise onnx.checker.ValidationError("No such type.")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refused)
+    with pytest.raises(ModelError, match=r"The graph has no sound FP16 form \(No such type\)\."):
+        made(source, Precision.FP16, [])

@@ -131,6 +131,16 @@ def test_limits_hold_up_to_and_including_their_value(key, limit, passed):
     assert held(report)[key].passed is passed
 
 
+@pytest.mark.parametrize(("delta", "passed"), [(98.35 - 98.55, True), (98.35 - 98.6, False)])
+def test_rounding_does_not_miss_a_limit(delta, passed):
+    """4 of 2,000 samples are -0.20000000000000284 points. An interval that ends on the limit is not past it."""
+    report = made.report()
+    report["budget"] = {"metric_drop_max": 0.2}
+    made.find(report, "compile/int8")["drift"] |= {"metric_delta": delta, "ci95": [98.35 - 98.55, 0.0]}
+    limit = held(report)["metric_drop_max"]
+    assert (limit.passed, limit.uncertain) == (passed, False)
+
+
 @pytest.mark.parametrize(
     ("bundle", "p50", "size"),
     [({}, 0.445, 0.803), ({"status": "failed"}, 0.412, 0.418), ({"latency": None}, None, 0.803), (None, 0.412, 0.418)],

@@ -40,6 +40,17 @@ def test_missed_budget_fails():
     assert failed["verdict"] == "The metric drops by 1.40 points, the budget allows 0.50."
 
 
+def test_a_drop_exactly_on_the_limit_passes():
+    report = made.report()
+    report["budget"] = {"metric_drop_max": 0.2}
+    made.find(report, "compile/int8")["drift"]["metric_delta"] = 98.35 - 98.55  # -0.20000000000000284
+    root, found = cases(report)
+    assert root.get("failures") == "0"
+    assert "0.20 point, the limit is at most 0.20" in found["metric_drop_max"].find("system-out").text.replace(
+        "\xa0", " "
+    )
+
+
 def test_the_bundles_size_is_judged():
     report = made.report()
     report["budget"] = {"size_mb_max": 0.5}

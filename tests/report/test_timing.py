@@ -2,6 +2,7 @@ import sample_reports as made
 
 from edgeattn.report import timing
 from edgeattn.report.html import page
+from edgeattn.report.markdown import comment
 from edgeattn.report.wording import NBSP
 
 
@@ -22,7 +23,8 @@ def test_what_rows_share_is_said_once():
     assert timing.caption(timed()) == (
         "500 to 5,000 calls per row, 2 threads, batch 1. "
         "Inside the measured span: the call and the copies to and from the engine; for bundle/int8 also frame "
-        "preparation and decoding. Outputs on the host; no call removed."
+        "preparation and decoding. Outputs on the host; no call removed. "
+        "An interval beside a ratio holds for this run, in this state of the machine, not for changes between runs."
     )
     assert [line["name"] for line in timing.lines(timed())] == ["quantize/int8", "compile/int8", "bundle/int8"]
     assert timing.lines(timed())[1]["protocol"].startswith("50 rounds of 100 calls; threads: 2;")
@@ -35,8 +37,21 @@ def test_what_rows_share_is_said_once():
 def test_one_protocol_for_all_needs_no_table():
     report = made.report()
     assert timing.lines(report) == []
-    assert timing.caption(report).endswith("in random order, after 20 warm-up calls.")
+    assert "in random order, after 20 warm-up calls. An interval beside a ratio" in timing.caption(report)
     assert "How each row was timed" not in page(report)
+
+
+def test_how_far_an_interval_reaches_is_said_where_there_is_one():
+    report = made.report()
+    said = "An interval beside a ratio holds for this run, in this state of the machine, not for changes between runs."
+    assert said in page(report) and comment(report).count(said) == 1
+    for row in report["rows"]:
+        if row["latency"]:
+            row["latency"] |= {"ratio_ci95": None, "parent": None}
+    assert said not in page(report) + comment(report)
+    report = made.report()
+    report["rows"] = report["rows"][:1]  # the reference alone: there is nothing it is compared with
+    assert said not in timing.caption(report) != ""
 
 
 def test_span_follows_the_rows():

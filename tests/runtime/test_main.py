@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_a_reader_that_leaves(onnx_bundle: Path, image: Path) -> None:
         process.stdout.close()
         error = process.stderr.read()
     assert (process.returncode, error) == (0, b"")
+
+
+def test_a_terminal_that_has_no_sign_for_a_name(onnx_bundle: Path, image: Path) -> None:
+    run = [sys.executable, "-m", "edgeattn.runtime", "run", str(onnx_bundle), "--source"]
+    source = image.rename(image.with_name("猫.png"))
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([*run, str(source)], capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("?.png: ")
 
 
 def test_a_corrupt_image_gives_one_line(onnx_bundle: Path, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +137,41 @@ def test_overlay_of_a_video(model: Any, tmp_path: Path) -> None:
     read = list(find(str(tmp_path / "o/clip.mp4")).frames())
     assert len(read) == 3 and read[0][1].shape[1] == 320
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["clip.mp4"]
+
+
+@contextmanager
+def files_up_to(size_bytes: int) -> Iterator[None]:
+    """As on a disk with that much room: what is written beyond is refused."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.avi", "o.mkv", "o.mov", "o.m4v"])
+def test_a_video_that_does_not_fit_is_refused_and_leaves_nothing(model: Any, tmp_path: Path, name: str) -> None:
+    random = np.random.default_rng(0)
+    source = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for _ in range(12):
+        writer.write(random.integers(0, 256, (240, 320, 3), np.uint8))
+    writer.release()
+    assert len(_run(model, source, tmp_path / "whole" / name)) == 12
+    assert len(list(find(str(tmp_path / "whole" / name)).frames())) == 12
+    with files_up_to(60_000), pytest.raises(StorageError, match=rf"Only \d+ of the 12 frames written for .*{name}"):
+        _run(model, source, tmp_path / "o" / name)
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_a_video_where_nothing_can_be_written(model: Any, tmp_path: Path) -> None:
+    source = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    writer.write(np.zeros((24, 32, 3), np.uint8))
+    writer.release()
+    with pytest.raises(StorageError, match=r"/proc/o\.mp4 cannot be written"):
+        _run(model, source, Path("/proc/o.mp4"))
 
 
 def test_a_broken_video_leaves_nothing(model: Any, tmp_path: Path) -> None:

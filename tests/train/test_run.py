@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from edgeattn.data.base import Sample, Splits
-from edgeattn.errors import DataError, ModelError
+from edgeattn.errors import DataError, MachineError, ModelError, StageFailed
 from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 from edgeattn.progress import silent
@@ -175,7 +175,7 @@ def test_an_image_that_cannot_be_read_is_named_without_a_traceback(recipe, split
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_lost_weights(optimizer, recipe, splits, tmp_path):
-    with pytest.raises(ModelError, match=r"loss became \S+ in epoch \d.*lower the learning rate"):
+    with pytest.raises(StageFailed, match=r"loss became \S+ in epoch \d.*lower the learning rate"):
         train(recipe(optimizer=optimizer, learning_rate=1e30), splits(), tmp_path)
     assert not list((tmp_path / "out").iterdir())
 
@@ -185,9 +185,26 @@ def test_weights_lost_in_the_very_last_step(recipe, splits, tmp_path, monkeypatc
         training.model.network.head.weight.data[0, 0] = float("nan")
 
     monkeypatch.setattr(run.Training, "on_train_end", spoil)
-    with pytest.raises(ModelError, match=r"in the training run are not finite: 'network\.head\.weight' holds NaN"):
+    with pytest.raises(StageFailed, match=r"in the training run are not finite: 'network\.head\.weight' holds NaN"):
         train(recipe(), splits(), tmp_path)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_batch_norm_has_nothing_to_average_over(recipe, splits, tmp_path):
+    """Strides shrink 16 pixels to one, and a batch of one has a single value per channel."""
+    settings = recipe({"name": "se_resnet", "depth": 18}, batch_size=1)
+    with pytest.raises(
+        ModelError,
+        match=r"The network of toy cannot be trained \(Expected more than 1 value .*batch_size in the recipe\.$",
+    ):
+        train(settings, splits(4, 1), tmp_path)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_network_that_no_machine_can_hold(recipe, splits, tmp_path):
+    settings = recipe({"name": "attention_cnn", "stages": [8, 1 << 40], "blocks": 1, "heads": 2})
+    with pytest.raises(MachineError, match="The network of toy cannot be trained: the memory of this machine"):
+        train(settings, splits(4, 1), tmp_path)
 
 
 def test_ctrl_c(recipe, splits, tmp_path):
