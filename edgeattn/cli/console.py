@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edgeattn.pipeline.rows import Row
-from edgeattn.report.wording import digits_of
+from edgeattn.report.wording import digits_of, fixed
 
 _PLAIN_EVERY_S = 10.0
 _STYLES = {"ok": "green", "cached": "dim", "failed": "bold red", "unsupported": "yellow", "deferred": "yellow"}
@@ -78,7 +78,7 @@ def describe(row: Row) -> str:
     parts = []
     if row.metric:
         metric, places = row.metric, digits_of(row.metric["unit"])
-        text = f"{metric['name']} {metric['value']:.{places}f} {metric['unit']}".rstrip()
+        text = f"{metric['name']} {fixed(metric['value'], places)} {metric['unit']}".rstrip()
         if None not in metric["ci95"]:
             text += " ({:.{p}f} to {:.{p}f})".format(*metric["ci95"], p=places)
         parts.append(text)

@@ -56,11 +56,18 @@ def _cells(row: dict[str, Any], intervals: bool) -> list[str]:
         row["status"],
         _interval(metric and metric["value"], intervals and metric and metric["ci95"], f"{{:.{places}f}}"),
         _interval(drift and drift["metric_delta"], intervals and drift and drift["ci95"], f"{{:+.{places}f}}"),
-        "–" if not drift else "exact" if drift["sqnr_db"] is None else f"{drift['sqnr_db']:.1f} dB",
+        _sqnr(drift),
         f"{latency['p50_ms']:.3f}" if latency else "–",
         _interval(latency and latency["ratio_to_reference"], intervals and latency and latency["ratio_ci95"], "{:.3f}"),
         f"{size:.2f}" if size is not None else "–",
     ]
+
+
+def _sqnr(drift: dict[str, Any] | None) -> str:
+    """JSON knows no infinity: equal outputs have no SQNR and no difference either."""
+    if drift is None or (drift["sqnr_db"] is None and drift["max_abs"] != 0):
+        return "–"
+    return "exact" if drift["sqnr_db"] is None else f"{drift['sqnr_db']:.1f} dB"
 
 
 def _interval(value: float | None, interval: list[float] | Literal[False] | None, form: str) -> str:
