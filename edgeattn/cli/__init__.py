@@ -5,6 +5,7 @@ Commands parse, call and print; nothing else in the package prints. Exit codes a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -63,7 +64,8 @@ def main() -> None:
     sys.path.append(str(Path.cwd()))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A dash or a name that the terminal has no sign for must not end a run; standard error escapes them anyway.
-        sys.stdout.reconfigure(errors="replace")
+        with contextlib.suppress(OSError):  # a reader that has gone already
+            sys.stdout.reconfigure(errors="replace")
     try:
         code = group.main(prog_name="edgeattn", standalone_mode=False)
     except click.exceptions.Abort:

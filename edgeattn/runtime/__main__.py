@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 the self-test failed, 2 wrong usage or input, 3 this machi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # the terminal may have no sign for a label
+        with contextlib.suppress(OSError):  # a reader that has gone already
+            sys.stdout.reconfigure(errors="replace")  # the terminal may have no sign for a label
     _quiet_opencv()
     try:
         code = _verify(options) if options.command == "verify" else _run(options)
