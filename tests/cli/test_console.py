@@ -39,7 +39,7 @@ def test_figures_have_the_decimals_of_their_unit(unit, said, capsys, tmp_path):
     metric = {"name": "m", "unit": unit, "value": 0.12345, "ci95": [0.1, 0.15]}
     row = Row(Stage.TRAIN, "fp32", "pytorch", "ok", metric=metric)
     assert describe(row) == said
-    drift = {"sqnr_db": None, "metric_delta": -0.00512, "ci95": [-0.01, 0.002]}
+    drift = {"sqnr_db": None, "max_abs": 0.0, "metric_delta": -0.00512, "ci95": [-0.01, 0.002]}
     row = Row(Stage.EXPORT, "fp32", "onnxruntime", "ok", metric=metric, drift=drift)
     report = {"rows": [row.to_dict()], "verdict": {"passed": True, "reasons": []}, "wall_seconds": 1.0}
     summary.show(report, tmp_path, None)

@@ -100,19 +100,19 @@ def test_precisions_without_a_graph_of_their_own(precision, source):
         made(source, precision, [])
 
 
-def test_a_skipped_setting_is_in_the_record_and_never_chosen(source, frames, monkeypatch):
+def test_a_skipped_setting_is_in_the_record_and_never_chosen(source, calls, monkeypatch):
     import nncf
 
-    real, calls = nncf.quantize, []
+    real, times = nncf.quantize, []
 
     def first_fails(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 1:
+        times.append(1)
+        if len(times) == 1:
             raise RuntimeError("No such layer.")
         return real(*arguments, **options)
 
     monkeypatch.setattr(nncf, "quantize", first_fails)
-    out = made(source, Precision.INT8, frames(9), QuantizeSection(candidates=("minmax", "mean-minmax")))
+    out = made(source, Precision.INT8, calls(9), QuantizeSection(candidates=("minmax", "mean-minmax")))
     record = json.loads((out / "quantization.json").read_text())
     assert record["skipped"] == {"minmax": "NNCF cannot apply it (No such layer)"}
     assert [(entry["setting"], entry["chosen"]) for entry in record["search"]] == [("mean-minmax", True)]

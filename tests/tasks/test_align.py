@@ -160,24 +160,9 @@ def test_agreement_and_comparable():
     assert ours["movement"][0, 0].tolist() == [0.0, 0.0]
 
 
-def test_describe_without_views():
-    assert TASK.describe(outputs(shift(3, 4)), np.eye(3), ()) == {
+def test_describe():
+    seen = (View(np.zeros((128, 128, 3), np.uint8), np.eye(3)),) * 2
+    assert TASK.describe(outputs(shift(3, 4)), np.eye(3), (), seen) == {
         "predicted": "corner error 5.0 px",
         "truth": "corners moved by 0.0 px",
     }
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"matches": np.zeros((1, 9, 4), np.float32)},
-        {"matches": np.zeros((1, 3, 4), np.float32), "weights": np.zeros((1, 3), np.float32)},
-        {"matches": np.zeros((1, 9, 2), np.float32), "weights": np.zeros((1, 9), np.float32)},
-        {"matches": np.zeros((2, 9, 4), np.float32), "weights": np.zeros((2, 9), np.float32)},
-        {"matches": np.zeros((1, 9, 4), np.float32), "weights": np.zeros((1, 8), np.float32)},
-    ],
-)
-def test_another_networks_outputs(values):
-    with pytest.raises(ModelError, match=r"must give 'matches' of shape \(1, P, 4\).*got \{"):
-        TASK.decode(values, views(photo(), photo()), (), 0.0)
