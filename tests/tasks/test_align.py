@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from edgeattn import tasks
-from edgeattn.errors import ModelError
 from edgeattn.imaging import Preprocess, View
 from edgeattn.metrics.alignment import corner_error_px, project
 from edgeattn.tasks.align import TASK
