@@ -19,6 +19,7 @@ from edgeattn.pipeline.stages import Context, framing
 
 _EXAMPLES = 8
 _THUMBNAIL, _PICTURE = 128, 320
+_QUALITY = 85
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -65,7 +66,7 @@ def examples(context: Context, checks: dict[str, Artifact]) -> list[dict[str, An
 def _drawn(context: Context, sample: Sample, outputs: dict[str, NDArray[Any]]) -> str:
     views = framing(context, sample).views
     result = tasks.find(context.recipe.task).decode(outputs, views, context.splits.labels, 0.0)
-    return _png(result.draw(sample.frames[-1]), _PICTURE)
+    return _jpeg(result.draw(sample.frames[-1]), _PICTURE)
 
 
 def gallery(context: Context, checks: dict[str, Artifact]) -> dict[str, Any]:
@@ -76,8 +77,8 @@ def gallery(context: Context, checks: dict[str, Artifact]) -> dict[str, Any]:
     attention = reference.get("attention")
     return {
         "name": context.splits.evaluation.name(0),
-        "frames": [_png(frame, _PICTURE) for frame in sample.frames],
-        "attention": None if attention is None else _png(_heat(attention[0, 0], sample.frame), _PICTURE),
+        "frames": [_jpeg(frame, _PICTURE) for frame in sample.frames],
+        "attention": None if attention is None else _jpeg(_heat(attention[0, 0], sample.frame), _PICTURE),
         "results": {name: _drawn(context, sample, values) for name, values in outputs.items()},
     }
 
@@ -91,7 +92,17 @@ def _heat(attention: NDArray[Any], frame: Frame) -> Frame:
 
 
 def _png(frame: Frame, side: int) -> str:
+    return base64.b64encode(encode_png(_scaled(frame, side))).decode()
+
+
+def _jpeg(frame: Frame, side: int) -> str:
+    """A tenth of a PNG's size: these are for looking at, and a report is one file that people pass on."""
+    done, data = cv2.imencode(".jpg", _scaled(frame, side), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    assert done, "a uint8 frame can always be encoded"
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def _scaled(frame: Frame, side: int) -> Frame:
     scale = side / max(frame.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    small = np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=method), np.uint8)
-    return base64.b64encode(encode_png(small)).decode()
+    return np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=method), np.uint8)

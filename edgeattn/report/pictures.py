@@ -1,4 +1,4 @@
-"""The pictures of a report, made safe to show: what is no PNG is None. The gallery in words."""
+"""The pictures of a report, made safe to show: what is no PNG or JPEG is None. The gallery in words."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from edgeattn.report.facts import Report, Row, dig, labels, reference_name, sele
 
 SMALL_IMAGE = 160  # pixels; below this an enlarged image keeps its hard pixel edges
 
+_STARTS = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
+
 Picture = dict[str, Any]
 
 
 def picture(data: Any, title: str, note: str = "") -> Picture:
-    """`data` is base64; `image` is its data URI, None when it is no PNG; `title` and `note` go below it."""
+    """`data` is base64; `image` is its data URI, None when it is no picture; `title` and `note` go below it."""
     text = data if isinstance(data, str) else ""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raw = b""
-    is_png = raw.startswith(b"\x89PNG\r\n\x1a\n")
+    kind = next((name for name, start in _STARTS.items() if raw.startswith(start)), None)
     return {
-        "image": f"data:image/png;base64,{text}" if is_png else None,
-        "small": is_png and int.from_bytes(raw[16:20], "big") <= SMALL_IMAGE,
+        "image": f"data:image/{kind};base64,{text}" if kind else None,
+        "small": kind == "png" and int.from_bytes(raw[16:20], "big") <= SMALL_IMAGE,
         "title": title,
         "note": note,
     }

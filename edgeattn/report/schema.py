@@ -67,7 +67,7 @@ ANY = Leaf("any value", (object, bool))
 MEASURED = Maybe(NUMBER)
 INTERVAL = Maybe(Each(NUMBER, 2))
 OPEN_INTERVAL = Maybe(Each(MEASURED, 2))  # an end that could not be told is null
-PNG = Leaf("a PNG as base64 text", (str,))
+PICTURE = Leaf("a PNG or JPEG as base64 text", (str,))
 
 ROW = {
     "stage": TEXT,
@@ -155,9 +155,9 @@ REPORT = {
     "rows": Each(ROW),
     "selected": Maybe({"variant": TEXT, "backend": Maybe(TEXT), "artifact_sha256": TEXT, "why": Maybe(TEXT)}),
     "verdict": {"passed": FLAG, "reasons": Each(TEXT)},
-    "examples": Later(Maybe(Each({"pictures": Later(Maybe(Values(PNG)))}))),
+    "examples": Later(Maybe(Each({"pictures": Later(Maybe(Values(PICTURE)))}))),
     "gallery": Later(
-        Maybe({"name": Maybe(TEXT), "frames": Each(PNG), "attention": Maybe(PNG), "results": Values(PNG)}),
+        Maybe({"name": Maybe(TEXT), "frames": Each(PICTURE), "attention": Maybe(PICTURE), "results": Values(PICTURE)}),
     ),
 }
 
