@@ -54,7 +54,10 @@ def put(value, *keys):
         (put({"mAP": "x"}, "rows", 0, "metric", "others"), 'rows[0].metric.others.mAP is "x", expected a number'),
         (put(3, "rows", 0, "metric", "unit"), "rows[0].metric.unit is 3, expected a text"),
         (put([None], "rows", 0, "metric", "ci95"), "rows[0].metric.ci95 is [null], expected a list of 2"),
-        (put({"x": 3}, "examples", 0, "pictures"), "examples[0].pictures.x is 3, expected a PNG or JPEG as base64 text"),
+        (
+            put({"x": 3}, "examples", 0, "pictures"),
+            "examples[0].pictures.x is 3, expected a PNG or JPEG as base64 text",
+        ),
         (put([], "gallery"), "gallery is [], expected an object"),
         (put({"name": "a", "frames": [], "attention": None}, "gallery"), "gallery.results is missing"),
         (put(1.5, "data", "eval_n"), "data.eval_n is 1.5, expected a whole number"),

@@ -51,7 +51,9 @@ class FakeBackend:
     def load(self, folder: Path, *, threads: int) -> Any:
         self.folders.append(folder)
         self.threads = threads
-        self.seen = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        # Another thread's half-written file has a hidden name and may be gone a moment later.
+        whole = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        self.seen = {p.relative_to(folder).as_posix(): p.read_bytes() for p in whole}
         if self.problem:
             raise self.problem
         return self.runner
