@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from edgeattn import tasks
 from edgeattn.artifact import Precision, Store
@@ -25,49 +27,55 @@ from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 from edgeattn.measure.latency import measure_latency
 from edgeattn.pipeline import stages
 from edgeattn.recipe import load_recipe, load_target
+from edgeattn.tasks.base import Views
+
+THREADS = "EDGEATTN_BENCH_THREADS"
 
 
 def plain(folder: Path, *, threads: int) -> Runner:
-    """`Core().compile_model("model.onnx", "CPU")`, nothing more; `threads` is left to OpenVINO."""
+    """`Core().compile_model("model.onnx", "CPU")`, nothing more; OpenVINO chooses the threads unless --threads does."""
     core = openvino.library().Core()
-    return OpenvinoRunner(core.compile_model(str(folder / "model.onnx"), "CPU"))
+    config = {"INFERENCE_NUM_THREADS": threads} if THREADS in os.environ else {}
+    return OpenvinoRunner(core.compile_model(str(folder / "model.onnx"), "CPU", config))
 
 
-def compare(recipe: str, store: Path, seconds: float) -> dict[str, object]:
+def compare(recipe: str, store: Path, seconds: float, threads: int | None) -> dict[str, object]:
     """The figures of one recipe."""
+    overrides = [] if threads is None else [f"measure.threads={threads}"]
     context = stages.Context(
-        load_recipe(recipe), load_target("cpu"), Store(store), data_root(), lambda done, total, text: None
+        load_recipe(recipe, overrides), load_target("cpu"), Store(store), data_root(), lambda done, total, text: None
     )
     trained = stages.train(context)
     exported = stages.export(context, trained)
     engine = stages.compile_engine(context, stages.quantize(context, exported, Precision.INT8), Precision.INT8)
-    frames = stages.prepared(context.splits.evaluation, context.preprocess)
-    targets = [context.splits.evaluation[i].target for i in range(len(frames))]
+    samples = [context.splits.evaluation[i] for i in range(len(context.splits.evaluation))]
+    framings = [stages.framing(context, sample) for sample in samples]
+    targets = [sample.target for sample in samples]
     task = tasks.find(context.recipe.task)
 
-    def outputs_of(runner: Runner) -> list[dict[str, object]]:
+    def outputs_of(runner: Runner) -> tuple[list[dict[str, Any]], list[Views]]:
         try:
-            return run_outputs(runner, frames, runner.specs.inputs[0].name)
+            return run_outputs(runner, framings)
         finally:
             runner.close()
 
-    reference = outputs_of(pytorch.load(trained.path, threads=context.threads))
-    base_metric, base_scores = measure_metric(task, reference, targets)
-    figures: dict[str, object] = {"recipe": recipe, "n": len(frames), "pytorch": base_metric.to_dict()}
+    reference, views = outputs_of(pytorch.load(trained.path, threads=context.threads))
+    base_metric, base_scores = measure_metric(task, context.metric, reference, targets, views)
+    figures: dict[str, object] = {"recipe": recipe, "n": len(samples), "pytorch": base_metric.to_dict()}
     for name, runner in (
         ("default", plain(exported.path, threads=context.threads)),
         ("int8", openvino.load(engine.path, threads=context.threads)),
     ):
-        outputs = outputs_of(runner)
-        metric, scores = measure_metric(task, outputs, targets)
-        drift = measure_drift(task, reference, outputs, base_scores, scores, "pytorch")
+        outputs, _ = outputs_of(runner)
+        metric, scores = measure_metric(task, context.metric, outputs, targets, views)
+        drift = measure_drift(task, context.metric, reference, outputs, base_scores, scores, "pytorch")
         figures[name] = {"metric": metric.to_dict(), "drift": drift.to_dict()}
     measured = measure_latency(
         [
             Candidate("default", f"{Path(__file__).stem}:plain", exported.path, context.threads),
             Candidate("int8", "edgeattn.backends.openvino:load", engine.path, context.threads),
         ],
-        frames[:8],
+        stages.prepared(context, context.splits.evaluation, 8),
         reference="default",
         parents={},
         seconds=seconds,
@@ -92,9 +100,12 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", default=["digit_scenes"])
     parser.add_argument("--store", type=Path, default=Path(".edgeattn"))
     parser.add_argument("--seconds", type=float, default=5.0, help="recorded calls per engine")
+    parser.add_argument("--threads", type=int, help="of both engines; by default each has its own")
     options = parser.parse_args()
+    if options.threads is not None:
+        os.environ[THREADS] = str(options.threads)  # the timed processes inherit it
     for recipe in options.recipes:
-        print(json.dumps(compare(recipe, options.store, options.seconds), indent=1))
+        print(json.dumps(compare(recipe, options.store, options.seconds, options.threads), indent=1))
 
 
 if __name__ == "__main__":
