@@ -37,7 +37,10 @@ def _stages(state: Run, until: Stage) -> None:
     context = state.context
     stages.data_record(context)  # before anything is built: the splits must not share images
     last = ORDER.index(until)
-    trained = _only(_checked(state, [_made(Stage.TRAIN, "fp32", "pytorch", lambda: stages.train(context))]))
+    given = context.recipe.weights
+    notes = () if given is None else (f"Not trained in this run: the weights were taken from {given}.",)
+    row = _made(Stage.TRAIN, "fp32", "pytorch", lambda: stages.train(context), notes=notes)
+    trained = _only(_checked(state, [row]))
     if trained is None or last == 0:
         return
     row = _made(Stage.EXPORT, "fp32", "onnxruntime", lambda: stages.export(context, trained))

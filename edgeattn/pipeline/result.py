@@ -95,7 +95,10 @@ def _training(state: Run) -> dict[str, Any] | None:
         return None
     engine = next((row.execution for row in state.rows if row.execution), None)
     macs = sum(engine["macs"].values()) if engine else None
-    return {**trained.artifact.json("training.json"), "seconds": trained.artifact.seconds, "macs": macs}
+    weights = state.context.recipe.weights
+    # Weights that were given took no time here: copying them is no training.
+    seconds = trained.artifact.seconds if weights is None else None
+    return {**trained.artifact.json("training.json"), "seconds": seconds, "macs": macs, "weights": weights}
 
 
 def _search(state: Run) -> list[dict[str, Any]] | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -48,3 +49,14 @@ def test_the_same_images_in_another_folder_are_called_by_that(described, tmp_pat
     assert (first["name"], second["name"]) == ("photos", "renamed")
     assert {**first, "name": None} == {**second, "name": None}
     assert (first["train_n"], first["calibration_n"], first["eval_n"]) == (8, 2, 2)
+
+
+@pytest.mark.parametrize(("weights", "seconds"), [(None, 61.5), ("pipelines/weights/mine", None)])
+def test_weights_that_were_given_took_no_training(weights, seconds):
+    artifact = SimpleNamespace(seconds=61.5, json=lambda name: {"history": [], "params": 7})
+    recipe = SimpleNamespace(weights=weights)
+    state = SimpleNamespace(
+        row=lambda name: SimpleNamespace(artifact=artifact), rows=[], context=SimpleNamespace(recipe=recipe)
+    )
+    found = result._training(state)
+    assert (found["seconds"], found["weights"], found["params"]) == (seconds, weights, 7)

@@ -122,10 +122,12 @@ def training(report: Report) -> str:
     history = report["training"]["history"]
     row = next((row for row in report["rows"] if f"{row['stage']}/{row['variant']}" == reference_name(report)), None)
     last = dig(history[-1], "eval_metric")
-    text = f"{wording.plural(len(history), 'epoch')} in {wording.duration(dig(report['training'], 'seconds'))}"
+    seconds = dig(report["training"], "seconds")
+    when = "trained before this run," if seconds is None else f"in {wording.duration(seconds)},"
+    text = f"{wording.plural(len(history), 'epoch')} {when}"
     if last is None:
-        return text
-    return f"{text}, ending at {scale_of(row).value(last)}"
+        return text.rstrip(",")
+    return f"{text} ending at {scale_of(row).value(last)}"
 
 
 def command(report: Report) -> str:
