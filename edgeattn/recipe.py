@@ -11,7 +11,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -295,7 +295,7 @@ def _sentence(error: ValidationError, cls: type) -> str:
     if first["type"] == "extra_forbidden":
         *parents, name = (str(part) for part in first["loc"])
         for parent in parents:
-            cls = cls.model_fields[parent].annotation  # type: ignore[attr-defined]
+            cls = cast(type, cast(type[BaseModel], cls).model_fields[parent].annotation)
         return f"unknown field '{name}' under '{'.'.join(parents)}'{_suggest(name, _field_names(cls))}."
     if first["type"] in _EXPECTED:
         return f"the field '{where}' is wrong: {_EXPECTED[first['type']]}, got {repr(first['input'])[:80]}."

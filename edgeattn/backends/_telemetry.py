@@ -11,4 +11,5 @@ def silence_telemetry() -> None:
     Their import sends an event and writes an identifier into the home folder wherever the package
     `openvino_telemetry` is installed. Where it cannot be imported both fall back to a stub of their own.
     """
+    # None is how Python is told that a module cannot be imported; typeshed has no type for that.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

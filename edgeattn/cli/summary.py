@@ -21,7 +21,7 @@ def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     intervals = console.width >= _INTERVALS_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    for heading, justify in (
+    columns: tuple[tuple[str, Literal["left", "right"]], ...] = (
         ("stage/variant", "left"),
         ("status", "left"),
         ("metric (95 %)", "right"),
@@ -30,9 +30,10 @@ def show(report: dict[str, Any], folder: Path, bundle: Path | None) -> None:
         ("p50 ms", "right"),
         ("ratio (95 %)", "right"),
         ("MB", "right"),
-    ):
+    )
+    for heading, justify in columns:
         shown = heading if intervals else heading.removesuffix(" (95 %)")
-        table.add_column(shown, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(shown, justify=justify, no_wrap=True)
     for row in report["rows"]:
         table.add_row(*_cells(row, intervals))
     console.print(table)

@@ -202,7 +202,8 @@ def measure_latency(
             path = Path(folder) / f"{index}.npz"
             own = candidate.calls or calls
             with storage_errors(path):
-                np.savez(path, **{name: np.concatenate([call[name] for call in own]) for name in own[0]})  # type: ignore[arg-type]
+                frames: dict[str, Any] = {name: np.concatenate([call[name] for call in own]) for name in own[0]}
+                np.savez(path, **frames)
             workers.start(candidate, path)
             if answer := workers.ask(candidate.name, "warm", **WARM_UP):
                 warm[candidate.name] = answer

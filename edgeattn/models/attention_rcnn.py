@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ class Proposer(nn.Module):
         self.objectness = nn.Conv2d(settings.channels, per_cell, 1)
         self.place = nn.Conv2d(settings.channels, 4 * per_cell, 1)
         nn.init.normal_(self.place.weight, std=0.01)
-        nn.init.constant_(self.objectness.bias, -2.0)  # type: ignore[arg-type]  # most anchors are background
+        nn.init.constant_(cast(Tensor, self.objectness.bias), -2.0)  # most anchors are background
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         shared = torch.relu(self.shared(features))

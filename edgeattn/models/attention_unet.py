@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class Network(nn.Module):
                 nn.init.kaiming_normal_(module.conv1.weight, nonlinearity="relu")
                 nn.init.kaiming_normal_(module.conv2.weight, nonlinearity="relu")
             elif isinstance(module, AttentionGate):
-                nn.init.constant_(module.judge.bias, _OPEN)  # type: ignore[arg-type]
+                nn.init.constant_(cast(Tensor, module.judge.bias), _OPEN)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         multiple = 2 ** (len(self.settings.widths) - 1)

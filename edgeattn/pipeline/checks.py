@@ -187,12 +187,13 @@ def load_outputs(check: Artifact, first: int | None = None) -> Outputs:
 
 def _save_outputs(outputs: Outputs, path: Path) -> None:
     """All samples of an output as one array where they share a shape, which is quick to read; else one by one."""
+    arrays: dict[str, Any]
     shapes = {(name, value.shape) for output in outputs for name, value in output.items()}
     if len(shapes) == len(outputs[0]):
         arrays = {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
     else:
         arrays = {f"{index}/{name}": value for index, output in enumerate(outputs) for name, value in output.items()}
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)
 
 
 def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] | None:
