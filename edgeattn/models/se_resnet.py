@@ -1,10 +1,12 @@
 """SE-ResNet: residual networks with channel attention, for small images and for 224 pixels.
 
-ResNet (He et al., 2016, arXiv:1512.03385): section 4.2 gives the small-image form (depths 20, 32, 44, 56:
-three stages of 16, 32, 64 channels), table 1 the large ones (depths 18 and 50: four stages of 64..512 channels, four
-times as many out of each bottleneck of depth 50). Channel attention sits at the end of the residual branch, before the
-addition (Hu et al., 2018, arXiv:1709.01507, figure 3; `reduction` is 16 there). Published figures: ResNet-20 91.25 % on
-lossless CIFAR-10; SE-ResNet improves each ResNet it was tried on.
+ResNet (He et al., 2016, arXiv:1512.03385): section 4.2 gives the small-image form (depth 6n + 2: three stages of n
+blocks and 16, 32, 64 channels), table 1 the large ones (depths 18 and 50: four stages of 64..512 channels, four
+times as many out of each bottleneck of depth 50). `width` widens the small form: few wide blocks learn faster than many
+narrow ones of the same work (Zagoruyko and Komodakis, "Wide Residual Networks", 2016, arXiv:1605.07146). Channel
+attention sits at the end of the residual branch, before the addition (Hu et al., 2018, arXiv:1709.01507, figure 3;
+`reduction` is 16 there). Published figures: ResNet-20 91.25 % on lossless CIFAR-10; SE-ResNet improves each ResNet it
+was tried on.
 """
 
 from __future__ import annotations
@@ -21,24 +23,29 @@ from edgeattn.models.attention.channel import SqueezeExcite
 TASK = "classify"
 OUTPUTS = ("logits",)
 
-SMALL_DEPTHS = (20, 32, 44, 56)
+SMALL_DEPTHS = (14, 20, 32, 44, 56)
 _LARGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Depths 20, 32, 44 and 56 expect images of about 32 to 96 pixels, 18 and 50 about 224.
+    """Depths 14, 20, 32, 44 and 56 expect images of about 32 to 96 pixels, 18 and 50 about 224.
 
-    `stem_stride` is for the small ones; the large ones always begin by dividing the sides by 4.
+    `width` (channels of the first stage) and `stem_stride` are for the small ones; the large ones always have 64
+    channels there and begin by dividing the sides by 4.
     """
 
-    depth: Literal[18, 20, 32, 44, 50, 56] = 20
+    depth: Literal[14, 18, 20, 32, 44, 50, 56] = 20
+    width: int = 16
     reduction: int = 8
     stem_stride: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
         if self.reduction < 1:
             raise ValueError(f"reduction must be at least 1, got {self.reduction}")
+        if self.width < 1 or (self.depth not in SMALL_DEPTHS and self.width != 16):
+            small = ", ".join(map(str, SMALL_DEPTHS))
+            raise ValueError(f"width must be positive, and is for the depths {small} alone; got {self.width}")
 
 
 def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module:
@@ -102,11 +109,11 @@ class Network(nn.Module):
     def __init__(self, settings: Settings, classes: int) -> None:
         super().__init__()
         if settings.depth in SMALL_DEPTHS:
-            widths: tuple[int, ...] = (16, 32, 64)
+            widths: tuple[int, ...] = (settings.width, 2 * settings.width, 4 * settings.width)
             counts: tuple[int, ...] = ((settings.depth - 2) // 6,) * 3
             self.stem = nn.Sequential(
-                nn.Conv2d(3, 16, 3, settings.stem_stride, padding=1, bias=False),
-                nn.BatchNorm2d(16),
+                nn.Conv2d(3, widths[0], 3, settings.stem_stride, padding=1, bias=False),
+                nn.BatchNorm2d(widths[0]),
                 nn.ReLU(),
             )
         else:

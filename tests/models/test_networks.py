@@ -71,7 +71,16 @@ def test_parameters_of_se_resnet_20():
     assert sum(p.numel() for p in build("se_resnet", 10, depth=20, reduction=8).parameters()) == want
 
 
-@pytest.mark.parametrize(("depth", "convolutions"), [(20, 19), (32, 31), (44, 43), (56, 55), (18, 17), (50, 49)])
+def test_parameters_of_a_wide_se_resnet_14():
+    want = conv(3, 48, 3) + 2 * 48  # stem
+    want += 2 * block(48, 48, 6, False)
+    want += block(48, 96, 12, True) + block(96, 96, 12, False)
+    want += block(96, 192, 24, True) + block(192, 192, 24, False)
+    want += 192 * 10 + 10
+    assert sum(p.numel() for p in build("se_resnet", 10, depth=14, width=48).parameters()) == want
+
+
+@pytest.mark.parametrize(("depth", "convolutions"), [(14, 13), (20, 19), (32, 31), (44, 43), (56, 55), (18, 17), (50, 49)])
 def test_depth_counts_convolutions_and_the_classifier(depth, convolutions):
     network = build("se_resnet", depth=depth)
     layers = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)]
@@ -148,12 +157,14 @@ def test_positions_reach_attention_cnn():
         ("attention_cnn", {"stages": []}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
         ("attention_cnn", {"heads": 0}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
         ("attention_cnn", {"blocks": -1}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
-        ("se_resnet", {"depth": 19}, "input should be 18, 20, 32, 44, 50 or 56, got 19."),
+        ("se_resnet", {"depth": 19}, "input should be 14, 18, 20, 32, 44, 50 or 56, got 19."),
+        ("se_resnet", {"depth": 18, "width": 32}, "for the depths 14, 20, 32, 44, 56 alone; got 32."),
+        ("se_resnet", {"width": 0}, "for the depths 14, 20, 32, 44, 56 alone; got 0."),
         ("se_resnet", {"reduction": 0}, "reduction must be at least 1, got 0."),
         (
             "se_resnet",
             {"dept": 20},
-            "unknown field 'dept'; did you mean 'depth'; known: depth, reduction, stem_stride.",
+            "unknown field 'dept'; did you mean 'depth'; known: depth, width, reduction, stem_stride.",
         ),
     ],
 )
