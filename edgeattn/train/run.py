@@ -31,6 +31,7 @@ from edgeattn.models import camera
 from edgeattn.progress import Progress
 from edgeattn.recipe import Recipe
 from edgeattn.tasks.base import Task, metric_of
+from edgeattn.train import memory
 from edgeattn.train.frames import Fitting, Watch, prepare, shapes_of, training_fitting
 from edgeattn.train.module import Training, steps_in
 
@@ -62,7 +63,7 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
         together = max(1, _WATCH_PIXELS // (preprocess.height * preprocess.width))
         watch = _loader(watch_frames, watch_targets, together, seed=None)
         trainer = _trainer(recipe, work, progress)
-        with camera.torch_errors(f"The network of {recipe.name} cannot be trained", _CURE):
+        with camera.torch_errors(f"The network of {recipe.name} cannot be trained", _CURE), memory.kept():
             training = _training(recipe, description, len(targets), splits.degradation)
             _fit(trainer, training, loader, watch, work / _Checkpoint.NAME)
     model = training.model
