@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import click
 from edgeattn.artifact import write_atomic
 from edgeattn.errors import InputError, MachineError, RecipeError
 from edgeattn.recipe import PIPELINES, recipe_names
+from edgeattn.report.zoo import BEGIN, BRIEF, END, placed
 
 _PREFIX = "scenes_"
 _LAUNCH = "from edgeattn.cli import main; main()"
@@ -26,7 +28,22 @@ _PATIENCE_S = 10.0  # how long an interrupted deployment may take to end by itse
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports/zoo"), show_default=True)
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".edgeattn"), show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe field, for all recipes.")
-def command(recipes: tuple[str, ...], target: str, out: Path, store: Path, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help=f"Also put a shorter table into this Markdown file, between its lines '{BEGIN}' and '{END}'; repeatable.",
+)
+@click.option("--pages", is_flag=True, help="Deploy nothing: table and gallery of the reports that lie in OUT.")
+def command(
+    recipes: tuple[str, ...],
+    target: str,
+    out: Path,
+    store: Path,
+    overrides: tuple[str, ...],
+    into: tuple[Path, ...],
+    pages: bool,
+) -> None:
     """Deploy RECIPES one after the other (by default every model family on the embedded scenes).
 
     Writes OUT/<recipe>/report.* for each, OUT/README.md with one table and OUT/gallery.html with their pictures; both
@@ -36,7 +53,12 @@ def command(recipes: tuple[str, ...], target: str, out: Path, store: Path, overr
     Examples:
       edgeattn zoo
       EDGEATTN_DATA=~/data edgeattn zoo drive bccd --out reports/zoo
+      edgeattn zoo --pages --into README.md
     """
+    for path in into:
+        _check_place(path)
+    if pages:
+        sys.exit(_only_pages(recipes, out, into))
     known = recipe_names()
     chosen = list(dict.fromkeys(recipes)) or ["digit_scenes", *(name for name in known if name.startswith(_PREFIX))]
     if unknown := [name for name in chosen if name not in known]:
@@ -52,12 +74,28 @@ def command(recipes: tuple[str, ...], target: str, out: Path, store: Path, overr
             sys.exit(_INTERRUPTED)
         if _stamp(out / name) == before:  # a report that still lies there is an earlier run's
             silent[name] = f"exit code {codes[name]}"
-    written = write_pages(out, silent)
+    written = write_pages(out, silent, into)
     failed = [name for name, code in codes.items() if code]
     click.echo(f"\n{len(chosen) - len(failed)} of {len(chosen)} passed{': not ' + ', '.join(failed) if failed else ''}")
     for path in written:
         click.echo(path)
     sys.exit(max(codes.values()))
+
+
+def _check_place(path: Path) -> None:
+    if placed(path.read_text(encoding="utf-8"), "") is None:
+        raise InputError(f"{path} lacks the line '{BEGIN}' or, below it, '{END}'; add both where the table belongs.")
+
+
+def _only_pages(recipes: tuple[str, ...], out: Path, into: tuple[Path, ...]) -> int:
+    if recipes:
+        raise InputError("--pages shows every report that lies in OUT; name no recipes with it.")
+    written = write_pages(out, {}, into)
+    if not written:
+        raise InputError(f"There is no report in {out} (looked for {out}/*/report.json); deploy with `edgeattn zoo`.")
+    for path in written:
+        click.echo(path)
+    return 0
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
@@ -102,8 +140,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def write_pages(out: Path, silent: Mapping[str, str] | None = None) -> list[Path]:
-    """OUT/README.md and OUT/gallery.html from every OUT/*/report.json; nothing when there is none.
+def write_pages(out: Path, silent: Mapping[str, str] | None = None, into: tuple[Path, ...] = ()) -> list[Path]:
+    """OUT/README.md and OUT/gallery.html from every OUT/*/report.json, and the table in `into`; nothing without one.
 
     `silent` names folders whose report is not this run's, each with the reason: they are named below the table.
     A report that cannot be read is named there too.
@@ -126,4 +164,8 @@ def write_pages(out: Path, silent: Mapping[str, str] | None = None) -> list[Path
     text = f"{heading}Made by `edgeattn zoo`; figures as in each report. [Pictures](gallery.html).\n\n{table(found)}"
     write_atomic(out / "README.md", text + left_out(missing))
     write_atomic(out / "gallery.html", gallery(found))
-    return [out / "README.md", out / "gallery.html"]
+    for path in into:
+        base = Path(os.path.relpath(out.resolve(), path.resolve().parent)).as_posix() + "/"
+        document = placed(path.read_text(encoding="utf-8"), table(found, BRIEF, base))
+        write_atomic(path, str(document))
+    return [out / "README.md", out / "gallery.html", *into]

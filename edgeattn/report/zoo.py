@@ -17,14 +17,30 @@ HEADS = (
     "engine that ships (95 %)", "change (95 %)", "SQNR dB", "time ÷ PyTorch (95 %)", "INT8 ÷ float engine (95 %)",
     "passed", "why this one",
 )  # fmt: skip
+# What a page about something else has room for.
+BRIEF = (
+    "recipe", "task", "model", "parameters", "metric", "PyTorch FP32 (95 %)", "engine that ships (95 %)",
+    "change (95 %)", "INT8 ÷ float engine (95 %)", "passed",
+)  # fmt: skip
+BEGIN, END = "<!-- zoo: this table is made by `edgeattn zoo --into` -->", "<!-- zoo ends -->"
 _PASSED = {"yes": "yes", "wait": "so far", "no": "no"}
 
 
-def table(reports: Mapping[str, Report]) -> str:
-    """Markdown: a line per report, in their order; the keys are their folders, which the recipes' names link to."""
-    lines = [_line(report, folder) for folder, report in reports.items()]
-    rows = [list(HEADS), ["---"] * len(HEADS), *lines]
+def table(reports: Mapping[str, Report], heads: tuple[str, ...] = HEADS, base: str = "") -> str:
+    """Markdown: a line per report, in their order, with the columns `heads`.
+
+    The keys are the reports' folders, which the recipes' names link to, below the path `base`.
+    """
+    lines = [dict(zip(HEADS, _line(report, base + folder), strict=True)) for folder, report in reports.items()]
+    rows = [list(heads), ["---"] * len(heads), *([line[head] for head in heads] for line in lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def placed(document: str, made: str) -> str | None:
+    """`document` with `made` between its lines BEGIN and END; None when it has no such lines, in this order."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{made}{END}{after}" if begin and end else None
 
 
 def left_out(reasons: Mapping[str, str]) -> str:

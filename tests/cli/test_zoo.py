@@ -10,6 +10,7 @@ import pytest
 
 from edgeattn import report
 from edgeattn.cli import zoo
+from edgeattn.report.zoo import BEGIN, END
 
 _FILE = Path(__file__).parents[1] / "report/sample_reports.py"
 _SPEC = importlib.util.spec_from_file_location("sample_reports_of_the_zoo", _FILE)
@@ -106,6 +107,48 @@ def test_wrong_usage_is_found_before_anything_runs(deploys, within, tool):
         ended = within("zoo", *arguments)
         assert ended.code == 2 and words in ended.error
     assert called == []
+
+
+MARKED = f"# Ours\n{BEGIN}\nold\n{END}\nrest\n"
+
+
+def test_a_short_table_goes_into_other_pages(deploys, within, tool):
+    called = deploys(a=(0, made.report()))
+    (tool.folder / "docs").mkdir()
+    for name in ("README.md", "docs/models.md"):
+        (tool.folder / name).write_text(MARKED)
+    ended = within("zoo", "a", "--into", "README.md", "--into", "docs/models.md")
+    assert ended.code == 0 and len(called) == 1
+    assert ended.out.splitlines()[-2:] == ["README.md", "docs/models.md"]
+    for name, link in (("README.md", "(reports/zoo/a/report.md)"), ("docs/models.md", "(../reports/zoo/a/report.md)")):
+        text = (tool.folder / name).read_text()
+        assert link in text and "old" not in text
+        assert text.startswith(f"# Ours\n{BEGIN}\n| recipe |") and text.endswith(f"{END}\nrest\n")
+        assert "why this one" not in text  # there is room for that in the zoo's own table
+
+
+def test_pages_alone_deploy_nothing(deploys, within, tool):
+    called = deploys(a=(0, None))
+    ended = within("zoo", "--pages")
+    assert ended.code == 2 and "no report in reports/zoo" in ended.error
+    report.render(made.report() | {"recipe": "other"}, tool.folder / "reports/zoo/other")
+    (tool.folder / "README.md").write_text(MARKED)
+    ended = within("zoo", "--pages", "--into", "README.md")
+    assert ended.code == 0 and called == []
+    assert ended.out.split() == ["reports/zoo/README.md", "reports/zoo/gallery.html", "README.md"]
+    assert "other" in (tool.folder / "README.md").read_text()
+    ended = within("zoo", "a", "--pages")
+    assert ended.code == 2 and "name no recipes" in ended.error
+
+
+@pytest.mark.parametrize("text", ["plain\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n"])
+def test_a_page_without_a_place_is_refused_before_anything_runs(deploys, within, tool, text):
+    called = deploys(a=(0, made.report()))
+    (tool.folder / "README.md").write_text(text)
+    ended = within("zoo", "a", "--into", "README.md")
+    assert ended.code == 2 and "README.md lacks the line '<!-- zoo" in ended.error
+    assert called == [] and (tool.folder / "README.md").read_text() == text
+    assert within("zoo", "a", "--into", "nowhere.md").code == 2
 
 
 @pytest.mark.parametrize("end", [130, KeyboardInterrupt()])
