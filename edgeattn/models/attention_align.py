@@ -30,7 +30,6 @@ from edgeattn.models.attention.transformer import CrossBlock, TransformerBlock
 
 TASK = "align"
 INPUTS = ("frame_a", "frame_b")
-OUTPUTS = ("matches", "weights")
 
 _COARSE, _FINE = 8, 4  # pixels per cell
 _RIGHT_SHARE = 1 / 32  # of the image's side: a match this near the truth counts as right, 4 px of 128
@@ -49,6 +48,7 @@ class Settings:
     heads: int = 4
     mlp_ratio: float = 1.5
     photometric: float = 0.0
+    attention_output: bool = False
 
     def __post_init__(self) -> None:
         if min(*self.channels, self.fine, self.rounds, self.heads) < 1 or self.mlp_ratio <= 0 or self.photometric < 0:
@@ -56,6 +56,11 @@ class Settings:
         if self.channels[2] % 4 or self.channels[2] % self.heads:
             got = f"{self.channels[2]} channels and {self.heads} heads"
             raise ValueError(f"the last of channels must divide by 4 and by heads, got {got}")
+
+
+def outputs(settings: Settings) -> tuple[str, ...]:
+    """Names of what `Network.forward` returns."""
+    return ("matches", "weights", "attention") if settings.attention_output else ("matches", "weights")
 
 
 def _convolution(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
@@ -87,7 +92,7 @@ class _Described:
 
 
 class Network(nn.Module):
-    """Two `(N, 3, H, W)` -> matches `(N, P, 4)` and weights `(N, P)`.
+    """Two `(N, 3, H, W)` -> matches `(N, P, 4)`, weights `(N, P)` and, if asked for, attention `(N, 1, H / 8, W / 8)`.
 
     A match is x, y of a point of a and x, y of its expected place in b, in pixels of `(H, W)`; the P points are the
     centres of 8 x 8 cells. A weight, 0..1, is the chance that b shows the point and the place is right. H and W must
@@ -115,12 +120,15 @@ class Network(nn.Module):
         self.fine_key = nn.Conv2d(settings.fine, settings.fine, 1)
         self.trust = nn.Sequential(nn.Linear(eighth + 1, 32), nn.GELU(), nn.Linear(32, 1))
 
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         first, second = self._describe(a, b)
         height, width = a.shape[2:]
-        points, doubt, _ = self._match(first, second, height, width)
+        points, doubt, weights, _ = self._match(first, second, height, width)
         grid = cell_centres(height, width).to(points).expand(points.shape[0], -1, 2)
-        return torch.cat((grid, points), dim=-1), torch.sigmoid(doubt)
+        matches, trust = torch.cat((grid, points), dim=-1), torch.sigmoid(doubt)
+        if not self.settings.attention_output:
+            return matches, trust
+        return matches, trust, weights.amax(dim=-1).reshape(-1, 1, height // _COARSE, width // _COARSE)
 
     def _describe(self, a: Tensor, b: Tensor) -> tuple[_Described, _Described]:
         """Both images in one batch: the encoder and the self-attention are the same for both."""
@@ -148,8 +156,9 @@ class Network(nn.Module):
             _Described(tokens[count:], queries[count:], keys[count:], coarse[count:]),
         )
 
-    def _match(self, a: _Described, b: _Described, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Expected places in b `(N, P, 2)`, trust before its sigmoid `(N, P)`, scores `(N, P, H / 4, W / 4)`.
+    def _match(self, a: _Described, b: _Described, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Expected places in b `(N, P, 2)`, trust before its sigmoid `(N, P)`, weights `(N, P, K)`, and their scores
+        `(N, P, H / 4, W / 4)`.
 
         Sums in float32: in BF16 the expectation would lose half a pixel.
         """
@@ -163,7 +172,7 @@ class Network(nn.Module):
         y = (spread.sum(dim=3) * _axis(rows).to(spread)).sum(dim=-1) + (height - 1) / 2
         peak = weights.amax(dim=-1, keepdim=True)
         trust = self.trust(torch.cat((a.tokens, peak.to(a.tokens)), dim=-1))[..., 0].float()
-        return torch.stack((x, y), dim=-1), trust, scores.reshape(-1, scores.shape[1], rows, columns)
+        return torch.stack((x, y), dim=-1), trust, weights, scores.reshape(-1, scores.shape[1], rows, columns)
 
     def training_loss(self, a: Tensor, b: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
         """Both directions: a in b by `targets` `(N, 3, 3)`, pixels of a to pixels of b, and b in a by its inverse."""
@@ -175,7 +184,7 @@ class Network(nn.Module):
             back = back / back[:, 2:, 2:]
         total = a.new_zeros((), dtype=torch.float32)
         for one, two, image, seen, truth in ((first, second, a, b, forth), (second, first, b, a, back)):
-            points, trust, fine = self._match(one, two, height, width)
+            points, trust, _, fine = self._match(one, two, height, width)
             coarse = (one.coarse @ two.coarse.transpose(1, 2)).float() * one.coarse.shape[-1] ** -0.5
             coarse = coarse.reshape(len(coarse), -1, height // _COARSE, width // _COARSE)
             with torch.autocast(a.device.type, enabled=False):

@@ -65,7 +65,7 @@ class Settings:
 
     `widths` and `blocks` are those of the stages of stride 4, 8, 16 and 32, `channels` those of the joined map. The
     best `candidates` anchors are suppressed among each other, `proposals` of them are looked at, and `detections` is
-    the fixed number of results; those under `score_min` are given as unused. `attention_map` adds an output: the
+    the fixed number of results; those under `score_min` are given as unused. `attention_output` adds an output: the
     largest weight among the candidates that cover a cell.
     """
 
@@ -81,7 +81,7 @@ class Settings:
     proposals: int = 96
     detections: int = 50
     score_min: float = 0.02
-    attention_map: bool = False
+    attention_output: bool = False
 
     def __post_init__(self) -> None:
         for name in ("anchor_sizes", "anchor_ratios", "widths", "blocks"):
@@ -100,7 +100,7 @@ class Settings:
 
 def outputs(settings: Settings) -> tuple[str, ...]:
     """Names of what `Network.forward` returns."""
-    return ("boxes", "scores", "classes", *(("attention",) if settings.attention_map else ()))
+    return ("boxes", "scores", "classes", *(("attention",) if settings.attention_output else ()))
 
 
 class Backbone(nn.Module):
@@ -201,7 +201,7 @@ class Head(nn.Module):
 class Network(nn.Module):
     """`(N, 3, H, W)` normalised float -> boxes `(N, K, 4)` in pixels, scores `(N, K)`, classes `(N, K)`, all float.
 
-    Best first, and K is `settings.detections`; unused rows are all zero. With `attention_map` also that,
+    Best first, and K is `settings.detections`; unused rows are all zero. With `attention_output` also that,
     `(N, 1, H / 8, W / 8)` in 0..1.
     """
 
@@ -223,7 +223,7 @@ class Network(nn.Module):
         named, scores, moved = self._judge(features, proposals)
         places = geometry.decode(proposals, moved, _REGION_DEVIATIONS, limits)
         found = self._detect(torch.softmax(named, dim=-1)[..., 1:], places)
-        if not self.settings.attention_map:
+        if not self.settings.attention_output:
             return found
         weights = 1.0 - torch.softmax(scores, dim=-1)[..., 0]
         return (*found, _painted(weights, proposals, features.shape[2], features.shape[3]))

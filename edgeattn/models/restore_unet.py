@@ -30,7 +30,6 @@ from edgeattn.models.attention.feature_map import to_map, to_tokens
 from edgeattn.models.attention.transformer import TransformerBlock
 
 TASK = "restore"
-OUTPUTS = ("restored",)
 # The output is frame plus correction, so the frame must come on the output's scale, 0..1.
 NORMALISED = False
 
@@ -43,7 +42,8 @@ class Settings:
 
     The finest level has the frame's sides divided by `stem`. The sides must divide by `stem` and by 2 for each level
     but one (`multiple`). `scale`: how many times larger the output is. `attention_heads`: heads of the transformer
-    block in the coarsest level, 0 for none. `frequency_weight`: of the spectra in the loss.
+    block in the coarsest level, 0 for none. `attention_output` adds the output `attention`: the share of all heads'
+    attention that each place of the coarsest level gets. `frequency_weight`: of the spectra in the loss.
     """
 
     widths: tuple[int, ...] = (48, 96, 128)
@@ -52,6 +52,7 @@ class Settings:
     scale: Literal[1, 2, 4] = 1
     reduction: int = 8
     attention_heads: int = 0
+    attention_output: bool = False
     frequency_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,11 +66,18 @@ class Settings:
         if self.attention_heads and self.widths[-1] % self.attention_heads:
             got = f"{self.widths[-1]} and {self.attention_heads}"
             raise ValueError(f"the last width must be a multiple of attention_heads, got {got}")
+        if self.attention_output and not self.attention_heads:
+            raise ValueError("attention_output is the map of the transformer block; it needs attention_heads")
 
     @property
     def multiple(self) -> int:
         """What the sides of a frame must divide by."""
         return self.stem << (len(self.widths) - 1)
+
+
+def outputs(settings: Settings) -> tuple[str, ...]:
+    """Names of what `Network.forward` returns."""
+    return ("restored", "attention") if settings.attention_output else ("restored",)
 
 
 class Block(nn.Module):
@@ -97,6 +105,7 @@ class _Enlarge(nn.Sequential):
 class Network(nn.Module):
     """`(N, 3, h, w)` float in 0..1 -> `(N, 3, h * scale, w * scale)`, meant to lie in 0..1 but not clipped.
 
+    If asked for, also attention `(N, 1, h / multiple, w / multiple)`, whose sum is 1.
     Raises ModelError when the sides do not divide by `Settings.multiple`. `classes` plays no part.
     """
 
@@ -132,7 +141,7 @@ class Network(nn.Module):
         with torch.no_grad():
             next(self.head.parameters()).mul_(0.1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         self._check_sides(x.shape[2], x.shape[3])
         scale = self.settings.scale
         frame = x
@@ -145,12 +154,16 @@ class Network(nn.Module):
             skips.append(x)
             x = shrink(x)
         x = self.bottom(x)
+        attention = None
         if self.attention is not None:
-            x = to_map(self.attention(to_tokens(x)), x.shape[2], x.shape[3])
+            rows, columns = x.shape[2:]
+            tokens, weights = self.attention.attend(to_tokens(x))
+            x = to_map(tokens, rows, columns)
+            attention = weights.mean(dim=(1, 2)).reshape(-1, 1, rows, columns)
         for level in reversed(range(len(skips))):
             x = self.decoder[level](self.enlarge[level](x) + skips[level])
         restored: Tensor = frame + self.head(x)
-        return restored
+        return restored if attention is None or not self.settings.attention_output else (restored, attention)
 
     def _check_sides(self, height: int, width: int) -> None:
         multiple = self.settings.multiple
@@ -160,9 +173,9 @@ class Network(nn.Module):
                 f"are multiples of {multiple}, got {height} x {width}; change input.height and input.width."
             )
 
-    def loss(self, restored: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    def loss(self, outputs: Tensor | tuple[Tensor, Tensor], targets: Tensor, label_smoothing: float) -> Tensor:
         """Against clean images `(N, 3, h * scale, w * scale)` in 0..1; `label_smoothing` means nothing here."""
-        restored, targets = restored.float(), targets.float()
+        restored, targets = (outputs if isinstance(outputs, Tensor) else outputs[0]).float(), targets.float()
         loss = charbonnier(restored, targets)
         if self.settings.frequency_weight:
             loss = loss + self.settings.frequency_weight * spectral(restored, targets)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from edgeattn.metrics.alignment import corner_error_px, fit_homography, project
 from edgeattn.models import _homography as geometry
+from edgeattn.models import attention_align
 from edgeattn.models.attention_align import Network, Settings, cell_centres
 
 TRUTH = torch.tensor([[[1.05, 0.08, 3.0], [-0.05, 0.97, -2.0], [4e-4, -3e-4, 1.0]]])
@@ -54,6 +57,18 @@ def test_the_differentiable_solve_is_the_decodings():
     assert exact == pytest.approx(truth[0].numpy(), abs=1e-5)
 
 
+def test_the_sharpest_weight_of_each_cell_is_an_output_on_request():
+    a, b, _ = pairs(2)
+    plain, asked = build().eval(), build(dataclasses.replace(SMALL, attention_output=True)).eval()
+    matches, weights, attention = asked(a, b)
+    assert torch.equal(matches, plain(a, b)[0]) and torch.equal(weights, plain(a, b)[1])
+    assert attention.shape == (2, 1, 8, 8)
+    # Of 16 x 16 places the largest weight is at least an equal share.
+    assert attention.min() >= 1 / 256 and attention.max() <= 1
+    assert attention_align.outputs(SMALL) == ("matches", "weights")
+    assert attention_align.outputs(asked.settings) == ("matches", "weights", "attention")
+
+
 def test_nothing_to_solve_from_is_the_identity():
     points = torch.zeros(1, 256, 2)
     assert geometry.solve(points, points, torch.zeros(1, 256))[0].numpy() == pytest.approx(np.eye(3), abs=1e-4)
@@ -97,7 +112,7 @@ def test_expected_places_by_loops():
     """sum over b's cells of the softmax weight times the centre of the cell."""
     network = build().eval()
     a, b = network._describe(*pairs(1, 32)[:2])
-    points, _, scores = network._match(a, b, 32, 32)
+    points, _, _, scores = network._match(a, b, 32, 32)
     logits = scores[0, 5].double().detach().numpy()
     weights = np.exp(logits - logits.max())
     weights /= weights.sum()

@@ -28,7 +28,7 @@ SMALL = rcnn.Settings(
     candidates=64,
     proposals=24,
     detections=8,
-    attention_map=True,
+    attention_output=True,
 )
 BOXES = (((6, 8, 26, 28, 0), (36, 30, 56, 54, 1)), ((30, 6, 54, 26, 1), (8, 36, 28, 60, 0)))
 

@@ -80,7 +80,9 @@ def test_parameters_of_a_wide_se_resnet_14():
     assert sum(p.numel() for p in build("se_resnet", 10, depth=14, width=48).parameters()) == want
 
 
-@pytest.mark.parametrize(("depth", "convolutions"), [(14, 13), (20, 19), (32, 31), (44, 43), (56, 55), (18, 17), (50, 49)])
+@pytest.mark.parametrize(
+    ("depth", "convolutions"), [(14, 13), (20, 19), (32, 31), (44, 43), (56, 55), (18, 17), (50, 49)]
+)
 def test_depth_counts_convolutions_and_the_classifier(depth, convolutions):
     network = build("se_resnet", depth=depth)
     layers = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)]

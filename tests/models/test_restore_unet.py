@@ -22,7 +22,8 @@ def build(seed: int = 0, **settings) -> Network:
 
 def test_found_by_its_name() -> None:
     module = models.find("restore_unet")
-    assert module.TASK == "restore" and module.OUTPUTS == ("restored",)
+    assert module.TASK == "restore" and module.outputs(Settings()) == ("restored",)
+    assert module.outputs(Settings(attention_heads=2, attention_output=True)) == ("restored", "attention")
     assert module.NORMALISED is False  # the frame itself is added to the output, so it must come in 0..1
 
 
@@ -36,6 +37,17 @@ def test_shapes_and_gradients(scale: int, stem: int, heads: int) -> None:
     network.loss(restored, torch.rand(restored.shape), 0.0).backward()
     without = {n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
     assert without <= {"attention.attention.key.bias"}  # softmax ignores what all keys share
+
+
+def test_the_attention_that_each_place_gets_is_an_output_on_request() -> None:
+    plain, asked = build(attention_heads=2), build(attention_heads=2, attention_output=True)
+    frame = torch.rand(2, 3, 8, 12)
+    restored, attention = asked(frame)
+    assert torch.equal(restored, plain(frame))
+    assert attention.shape == (2, 1, 2, 3) and attention.min() > 0
+    assert attention.sum(dim=(1, 2, 3)).tolist() == pytest.approx([1.0, 1.0])
+    loss = asked.loss((restored, attention), frame, 0.0)
+    assert loss.item() == plain.loss(restored, frame, 0.0).item()
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -107,6 +119,7 @@ def test_sides_must_divide(side: int, ok: bool) -> None:
         ({"scale": 3}, "scale"),
         ({"stem": 4}, "stem"),
         ({"attention_heads": 5}, "the last width must be a multiple of attention_heads, got 128 and 5"),
+        ({"attention_output": True}, "attention_output is the map of the transformer block; it needs attention_heads"),
         ({"attention_heads": -1}, "not negative"),
         ({"frequency_weight": -0.1}, "not negative"),
         ({"reduction": 0}, "reduction must be at least 1"),

@@ -31,9 +31,13 @@ class TransformerBlock(nn.Module):
         self.mlp = _mlp(channels, mlp_ratio)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm_attention(x), mask)
-        out: Tensor = x + self.mlp(self.norm_mlp(x))
-        return out
+        return self.attend(x, mask)[0]
+
+    def attend(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` and the weights `(N, heads, T, T)`."""
+        mixed, weights = self.attention.attend(self.norm_attention(x), mask)
+        x = x + mixed
+        return x + self.mlp(self.norm_mlp(x)), weights
 
 
 class CrossBlock(nn.Module):
