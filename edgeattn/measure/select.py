@@ -26,6 +26,8 @@ class Limits:
 class Candidate:
     """What the decision needs of one engine. `ratio` and `ratio_ci95` are against the reference.
 
+    `metric` and `unit` are for sentences alone; "" where the metric is a share of 1.
+
     `parent` is `{"variant", "ratio", "ratio_ci95"}` from the same rounds, or None.
     """
 
@@ -38,6 +40,8 @@ class Candidate:
     ratio: float | None
     ratio_ci95: Interval | None
     parent: Mapping[str, Any] | None
+    metric: str = "the metric"
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def misses(candidate: Candidate, limits: Limits) -> list[str]:
     drop = None
     if candidate.metric_delta is not None:
         drop = -candidate.metric_delta if candidate.higher_is_better else candidate.metric_delta
+    unit = {"%": "points "}.get(candidate.unit, f"{candidate.unit} " if candidate.unit else "")
     checks = (
-        ("loses", drop, "of the metric", limits.metric_drop_max, "at most"),
+        ("loses", drop, f"{unit}of {candidate.metric}", limits.metric_drop_max, "at most"),
         ("takes", candidate.p99_ms, "ms at p99", limits.latency_p99_ms_max, "at most"),
         ("is", candidate.size_mb, "MB large", limits.size_mb_max, "at most"),
     )

@@ -46,11 +46,11 @@ class Row:
 
     def candidate(self) -> Candidate:
         """The row as the selection sees it."""
-        drift = self.drift or {}
+        drift, metric = self.drift or {}, self.metric or {}
         return Candidate(
             variant=self.variant,
             metric_delta=drift.get("metric_delta"),
-            higher_is_better=bool((self.metric or {}).get("higher_is_better", True)),
+            higher_is_better=bool(metric.get("higher_is_better", True)),
             # JSON knows no infinity: an SQNR of null with no difference at all is that of equal outputs.
             sqnr_db=math.inf if drift.get("max_abs") == 0 else drift.get("sqnr_db"),
             p99_ms=(self.latency or {}).get("p99_ms"),
@@ -58,6 +58,8 @@ class Row:
             ratio_ci95=tuple((self.latency or {}).get("ratio_ci95") or ()) or None,
             ratio=(self.latency or {}).get("ratio_to_reference"),
             parent=(self.latency or {}).get("parent"),
+            metric=str(metric.get("name", "the metric")),
+            unit=str(metric.get("unit", "")),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeattn.data.base import Degradation
-from edgeattn.errors import DataError
+from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
 
 # What kornia calls the targets whose place in the frame a geometric change moves.
@@ -25,7 +25,8 @@ class Augmentation(nn.Module):
 
     `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
     would be a cue that cameras never give. Frames larger than `height` x `width` are windows, of which a random tile is
-    taken. With a `degradation` frames are clean images: they become the targets, and are degraded anew.
+    taken. With a `degradation` frames are clean images: changed in light too, they become the targets, and are degraded
+    anew. Raises RecipeError for changes that would spoil clean images.
     """
 
     def __init__(
@@ -38,6 +39,11 @@ class Augmentation(nn.Module):
         self.height, self.width = height * scale, width * scale
         self.settings = settings
         self.geometry = _geometry(settings, self.height, self.width)
+        if degradation is not None and (settings.noise or settings.erase):
+            raise RecipeError(
+                "train.augment.noise and train.augment.erase are not for clean images, which the data's own degradation "
+                "spoils; leave them out, and set data.noise or data.holes."
+            )
         self.photometry = nn.Sequential(*_photometry(settings))
 
     def forward(self, frames: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +54,7 @@ class Augmentation(nn.Module):
     def _changed(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         count, of_each = x.shape[:2]
         if self.degradation is not None:
-            clean = self._moved(x[:, 0], None)[0]
+            clean = self.photometry(self._moved(x[:, 0], None)[0])
             return self._degraded(clean)[:, None], clean
         if self.kind == "homography":  # each photograph has its own light; moving one would change the target
             x = self.photometry(x.flatten(0, 1)).unflatten(0, (count, of_each))

@@ -113,6 +113,15 @@ def test_a_drop_counts_in_the_direction_of_the_metric(higher, delta, missed):
 
 
 @pytest.mark.parametrize(
+    ("metric", "unit", "words"),
+    [("top1", "%", "points of top1"), ("psnr", "dB", "dB of psnr"), ("f1", "", "of f1")],
+)
+def test_a_drop_is_said_in_the_unit_of_the_metric(metric, unit, words):
+    found = misses(candidate("int8", metric_delta=-0.6, metric=metric, unit=unit), Limits(metric_drop_max=0.5))
+    assert found == [f"int8 loses 0.6 {words}, at most 0.5 allowed"]
+
+
+@pytest.mark.parametrize(
     ("field", "limit", "worst"),
     [
         ("metric_delta", {"metric_drop_max": 0.5}, -0.5),

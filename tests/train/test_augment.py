@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from edgeattn.errors import DataError
+from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
 from edgeattn.train.augment import Augmentation
 
@@ -283,6 +283,19 @@ def test_degraded_anew_the_target_is_the_clean_image(scale):
     inside = x[:, 0].unfold(1, 8 * scale, 1).unfold(2, 8 * scale, 1)  # (N, y, x, 3, tile, tile)
     for image, windows in zip(clean, inside, strict=True):
         assert any((w == image).flatten(2).all(dim=2).any() for w in (windows, windows.flip(-1)))
+
+
+def test_clean_images_change_their_light_before_they_are_degraded():
+    x, darker = frames(), Darker()
+    out, targets = applied(Augment(light=0.4), x, torch.zeros(8), "image", degradation=darker)
+    assert torch.equal((out[:, 0] * 255).round(), ((targets * 255).round() / 2).floor())
+    assert not torch.allclose(targets, x[:, 0].permute(0, 3, 1, 2).float() / 255, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["noise", "erase"])
+def test_clean_images_are_not_spoilt(name):
+    with pytest.raises(RecipeError, match=r"augment\.noise and train\.augment\.erase are not for clean images"):
+        applied(EACH[name], frames(), torch.zeros(8), "image", degradation=Darker())
 
 
 def test_every_epoch_degrades_anew_and_a_seed_repeats_it():
