@@ -67,6 +67,11 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
     return shared / union.clamp(min=1e-6)
 
 
+def inside(first: Tensor, second: Tensor) -> Tensor:
+    """Share of each of `first`'s areas that each of `second` covers, `(N, A, B)`; 0 for boxes without area."""
+    return overlap(first, second)[0] / _area(first).clamp(min=1e-6)[:, :, None]
+
+
 def _area(boxes: Tensor) -> Tensor:
     sides = boxes[..., 2:] - boxes[..., :2]
     return sides[..., 0] * sides[..., 1]

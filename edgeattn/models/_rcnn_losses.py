@@ -12,26 +12,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgeattn.models._rcnn_boxes import encode, iou, pick
+from edgeattn.models._rcnn_boxes import encode, inside, iou, pick
+
+_IGNORED = -2
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """`boxes` `(N, G, 4)` in cells, `classes` `(N, G)` int64, `used` `(N, G)` bool; at least one row, used or not."""
+    """`boxes` `(N, G, 4)` in cells, `classes` `(N, G)` int64, `used` `(N, G)` bool; at least one row, used or not.
+
+    `ignored` `(N, G)` bool: boxes of objects that are neither taught nor background (crowds, what is hard to see).
+    """
 
     boxes: Tensor
     classes: Tensor
     used: Tensor
+    ignored: Tensor
 
     @classmethod
     def of(cls, targets: Tensor, stride: int) -> Truth:
         """From targets `(N, 100, 5)` in pixels, without the rows that no image of the batch uses."""
         targets = targets.float()
-        used = (targets[..., 4] >= 0) & (targets[..., 2] > targets[..., 0]) & (targets[..., 3] > targets[..., 1])
-        columns = used.any(dim=0)
+        whole = (targets[..., 2] > targets[..., 0]) & (targets[..., 3] > targets[..., 1])
+        used, ignored = (targets[..., 4] >= 0) & whole, (targets[..., 4] == _IGNORED) & whole
+        columns = (used | ignored).any(dim=0)
         columns[0] = True
-        targets, used = targets[:, columns], used[:, columns]
-        return cls(targets[..., :4] / stride, targets[..., 4].clamp(min=0).long(), used)
+        targets, used, ignored = targets[:, columns], used[:, columns], ignored[:, columns]
+        return cls(targets[..., :4] / stride, targets[..., 4].clamp(min=0).long(), used, ignored)
+
+    def background(self, candidates: Tensor) -> Tensor:
+        """Which candidates `(N, M, 4)` may be taught as background: those not half inside an ignored box."""
+        covered = inside(candidates, self.boxes).masked_fill(~self.ignored[:, None], 0.0)
+        return covered.amax(dim=2) < 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +94,7 @@ def proposal_loss(
     with torch.no_grad():
         matches = match(boxes, truth)
         positive = (matches.best >= 0.6) | matches.closest
-        yes, no = sampled(positive, (matches.best < 0.3) & ~positive, samples, 0.5)
+        yes, no = sampled(positive, (matches.best < 0.3) & ~positive & truth.background(boxes), samples, 0.5)
         goal = encode(boxes, pick(truth.boxes, matches.index), deviations)
     count = (yes | no).sum().clamp(min=1)
     objectness = functional.binary_cross_entropy_with_logits(logits, yes.float(), reduction="none")
@@ -114,7 +126,7 @@ def choose_regions(proposals: Tensor, truth: Truth, samples: int, foreground: fl
     real = torch.cat((torch.ones_like(proposals[..., 0], dtype=torch.bool), truth.used), dim=1)
     matches = match(boxes, truth)
     positive = (matches.best >= foreground) & real
-    yes, no = sampled(positive, real & ~positive, samples, 0.5)
+    yes, no = sampled(positive, real & ~positive & truth.background(boxes), samples, 0.5)
     key, indices = (yes.float() * 2 + no.float()).topk(min(samples, boxes.shape[1]), dim=1)
     owner = pick(matches.index, indices)
     classes = torch.where(key > 1.5, pick(truth.classes, owner) + 1, 0)

@@ -41,7 +41,7 @@ class Augmentation(nn.Module):
         self.geometry = _geometry(settings, self.height, self.width)
         if degradation is not None and (settings.noise or settings.erase):
             raise RecipeError(
-                "train.augment.noise and train.augment.erase are not for clean images, which the data's own degradation "
+                "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
                 "spoils; leave them out, and set data.noise or data.holes."
             )
         self.photometry = nn.Sequential(*_photometry(settings))
@@ -104,12 +104,15 @@ def _as_loss_target(kind: str, targets: Tensor) -> Tensor:
 
 
 def _kept(corners: Tensor, before: Tensor, height: int, width: int) -> Tensor:
-    """Moved boxes cut at the frame; those of which too little is left, and unused rows, have class -1."""
+    """Moved boxes cut at the frame; those of which too little is left, and unused rows, have class -1.
+
+    Ignored boxes (class -2) stay ignored.
+    """
     limits = corners.new_tensor([width, height, width, height])
     cut = corners.clamp(min=0).minimum(limits)
     left = (cut[..., 2] - cut[..., 0]) * (cut[..., 3] - cut[..., 1])
     whole = (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
-    gone = (before[..., 4] < 0) | (left < _BOX_SHARE_MIN * whole) | (left <= 0)
+    gone = (before[..., 4] == -1) | (left < _BOX_SHARE_MIN * whole) | (left <= 0)
     classes = before[..., 4].masked_fill(gone, -1)
     return torch.cat((cut, classes[..., None]), dim=-1)
 

@@ -16,6 +16,7 @@ from edgeattn.imaging import PADDING, View
 
 BOXES_MAX = 100
 IGNORED = 255
+IGNORED_BOX = -2
 _SIDE_MIN = 2.0  # pixels of the network's frame; what is smaller cannot be seen
 
 
@@ -26,7 +27,7 @@ def fit(kind: str, target: Any, views: tuple[View, ...], height: int, width: int
     |---|---|
     | label | int64 `()` |
     | mask | uint8 `(h, w)`, 255 where the frame does not reach |
-    | boxes | float32 `(100, 5)`, unused rows of class -1 |
+    | boxes | float32 `(100, 5)`, class -1 for unused rows, -2 for what is neither taught nor background |
     | homography | float32 `(3, 3)` between the two network frames |
     | image | uint8 `(h * s, w * s, 3)` |
 
@@ -56,9 +57,10 @@ def _boxes(target: Any, views: tuple[View, ...], height: int, width: int) -> NDA
     # Edges lie half a pixel before the centres that the matrix is about.
     x = np.clip((boxes[:, [0, 2]] - 0.5) * sx + tx + 0.5, 0, width)
     y = np.clip((boxes[:, [1, 3]] - 0.5) * sy + ty + 0.5, 0, height)
-    seen = (x[:, 1] - x[:, 0] >= _SIDE_MIN) & (y[:, 1] - y[:, 0] >= _SIDE_MIN) & (boxes[:, 4] >= 0)
+    seen = (x[:, 1] - x[:, 0] >= _SIDE_MIN) & (y[:, 1] - y[:, 0] >= _SIDE_MIN)
+    classes = np.where(boxes[:, 4] >= 0, boxes[:, 4], IGNORED_BOX)
     fitted = np.full((BOXES_MAX, 5), -1, np.float32)
-    fitted[: seen.sum()] = np.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1], boxes[:, 4]), axis=1)[seen]
+    fitted[: seen.sum()] = np.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1], classes), axis=1)[seen]
     return fitted
 
 

@@ -211,6 +211,21 @@ def test_truth_keeps_used_rows_only():
     assert none.used.tolist() == [[False]]
 
 
+def test_inside_an_ignored_box_nothing_is_background():
+    """An ignored box of 4 x 4 cells: a candidate wholly inside, one half, one a quarter, one outside."""
+    truth = truth_of((64, 64, 96, 96, 1), (0, 0, 32, 32, -2))
+    assert truth.used.tolist() == [[True, False]] and truth.ignored.tolist() == [[False, True]]
+    candidates = torch.tensor([[[1.0, 1, 3, 3], [2, 0, 6, 4], [3, 0, 7, 4], [20, 20, 24, 24]]])
+    assert truth.background(candidates).tolist() == [[False, False, True, True]]
+    anchors = candidates[0, [0, 3]]
+    logits = torch.tensor([[5.0, 0.0]])
+    loss = proposal_loss(logits, torch.zeros(1, 2, 4), anchors, truth, (0.25, 0.25), 4)
+    assert loss.item() == pytest.approx(math.log(2))  # of the anchor outside alone
+    regions = choose_regions(candidates, truth, 8)
+    taught = [box for box, used in zip(regions.boxes[0].tolist(), regions.used[0].tolist(), strict=True) if used]
+    assert sorted(taught) == [[3, 0, 7, 4], [8, 8, 12, 12], [20, 20, 24, 24]]
+
+
 def test_matching_by_hand():
     """IoU 1/2 and 1/8 with the first true box; nothing overlaps the second but the last, by 1/4."""
     truth = truth_of((0, 0, 32, 32, 0), (64, 64, 96, 96, 1))

@@ -177,6 +177,16 @@ def test_boxes_move_with_what_they_hold(name):
     assert (targets[:, [0, 1, 3, 4, 5], 4] == -1).all(), "unused rows stay unused"
 
 
+def test_ignored_boxes_move_and_stay_ignored():
+    x, _, corners = rectangles()
+    boxes = box_rows(corners)
+    wanted = applied(MOVING["flip"], x, boxes, "boxes")[1][:, 2, :4]
+    boxes[:, 2, 4] = -2
+    _, targets = applied(MOVING["flip"], x, boxes, "boxes")
+    assert torch.equal(targets[:, 2, :4], wanted)
+    assert targets[:, :, 4].tolist() == [[-1, -1, -2, -1, -1, -1]] * 16
+
+
 def test_a_box_that_mostly_left_the_frame_is_no_target_any_more():
     """24 x 24 windows of which tiles of 12 x 12 are drawn; a box of 8 x 8 in the corner is cut at the tile's rim."""
     x = torch.zeros(64, 1, 24, 24, 3, dtype=torch.uint8)

@@ -58,9 +58,15 @@ def test_boxes_cut_at_the_rim_and_too_small_ones_dropped():
     assert (found[3:] == -1).all()
 
 
-@pytest.mark.parametrize("boxes", [np.zeros((0, 5), np.float32), [], np.array([[0, 0, 8, 8, -1.0]])])
+@pytest.mark.parametrize("boxes", [np.zeros((0, 5), np.float32), []])
 def test_no_boxes(boxes):
     assert (fit("boxes", boxes, (view("crop", (8, 8), 8, 8),), 8, 8) == -1).all()
+
+
+def test_ignored_boxes_are_told_from_unused_rows_whatever_their_class():
+    boxes = np.array([[0, 0, 8, 8, -1.0], [1, 1, 7, 7, 0], [2, 2, 6, 6, -4]])
+    found = fit("boxes", boxes, (view("crop", (8, 8), 8, 8),), 8, 8)
+    assert found[:, 4].tolist() == [-2, 0, -2] + [-1] * (BOXES_MAX - 3)
 
 
 def test_more_boxes_than_rows():
