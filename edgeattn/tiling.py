@@ -58,8 +58,10 @@ class Tiling:
     def join(self, parts: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Outputs `(1, C, h * s, w * s)` of the tiles in order -> one float32 `(1, C, height * s, width * s)`.
 
-        Raises DataError when an output is no map of the tile, whose sides are the tile's times one whole number.
+        Coarser ones, such as attention maps, whose sides are the tile's over one whole number, are enlarged first.
+        Raises DataError when an output is neither.
         """
+        parts = [self._enlarged(part) for part in parts]
         scale = self._scale(parts[0].shape)
         high, wide = (side * scale for side in self.tile)
         weight = self._weight(scale)
@@ -80,6 +82,13 @@ class Tiling:
         if not (down or right):
             return frame
         return np.asarray(cv2.copyMakeBorder(frame, 0, down, 0, right, cv2.BORDER_REFLECT))
+
+    def _enlarged(self, part: NDArray[Any]) -> NDArray[Any]:
+        """A coarser map with each value repeated over the pixels it stands for; anything else as it is."""
+        if part.ndim != 4 or not 0 < part.shape[2] < self.tile[0] or self.tile[0] % part.shape[2]:
+            return part
+        times = self.tile[0] // part.shape[2]
+        return part.repeat(times, axis=2).repeat(times, axis=3) if part.shape[3] * times == self.tile[1] else part
 
     def _scale(self, shape: tuple[int, ...]) -> int:
         if len(shape) == 4 and shape[0] == 1 and shape[2] % self.tile[0] == 0 and shape[2]:

@@ -120,8 +120,27 @@ def test_the_rim_of_a_tile_counts_less_than_its_middle() -> None:
     assert tiling.join(parts)[0, 0, 0].tolist() == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1])
 
 
+def test_a_coarser_map_is_enlarged_before_it_is_joined() -> None:
+    tiling = Tiling.plan(8, 14, (8, 8), 2)
+    coarse = [np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2) + 4 * i for i in range(2)]
+    fine = [part.repeat(4, axis=2).repeat(4, axis=3) for part in coarse]
+    assert np.array_equal(tiling.join(coarse), tiling.join(fine))
+    assert tiling.join(coarse)[0, 0, [0, 7], 0].tolist() == [0, 2]
+
+
 @pytest.mark.parametrize(
-    "shape", [(1, 10), (1, 3, 8, 9), (1, 3, 12, 12), (1, 3, 16, 8), (2, 3, 8, 8), (1, 3, 4, 4), (3, 8, 8), (1, 3, 0, 0)]
+    "shape",
+    [
+        (1, 10),
+        (1, 3, 8, 9),
+        (1, 3, 12, 12),
+        (1, 3, 16, 8),
+        (2, 3, 8, 8),
+        (1, 3, 4, 5),
+        (1, 3, 3, 3),
+        (3, 8, 8),
+        (1, 3, 0, 0),
+    ],
 )
 def test_an_output_that_is_no_map_of_its_tile(shape: tuple[int, ...]) -> None:
     tiling = Tiling.plan(10, 10, (8, 8), 2)
