@@ -48,6 +48,19 @@ def test_settings_that_are_left_to_their_defaults_are_equal(recipe, tmp_path, ou
     assert (out / "weights.safetensors").is_file()
 
 
+def test_whether_attention_is_shown_is_the_recipes_affair(recipe, tmp_path, out):
+    settings = {"stages": [8], "grids": [2]}
+    folder = write(tmp_path / "given", name="region_attention", settings=settings)
+    asked = {"name": "region_attention", **settings, "attention_output": True}
+    take(recipe(model=asked), LABELS, folder, out)
+    model = camera.load(out)
+    assert model.description.outputs == ("logits", "attention")
+    frames = torch.randint(0, 256, (1, 16, 16, 3), generator=torch.manual_seed(1)).to(torch.uint8)
+    assert torch.equal(model(frames)[0], camera.load(folder)(frames))
+    take(recipe(model={**asked, "attention_output": False}), LABELS, out, folder)
+    assert camera.load(folder).description.outputs == ("logits",)
+
+
 MISMATCHES = {
     "model": ({"name": "se_resnet", "settings": {}}, "have the model se_resnet, the recipe toy asks for attention_cnn"),
     "settings": (
