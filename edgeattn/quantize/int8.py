@@ -177,6 +177,8 @@ def quantize(
     kept = list(policy.float_nodes(model.graph))
     if candidate.float_classifier:
         kept += policy.classifier_nodes(model.graph)
+    if candidate.smooth_quant:
+        kept += policy.smoothed_wrongly(model.graph)
     ranges = {
         "minmax": RangeEstimatorParametersSet.MINMAX,
         "mean-minmax": RangeEstimatorParametersSet.MEAN_MINMAX,

@@ -53,21 +53,41 @@ def _maps_of_shared_tokens(graph: onnx.GraphProto, constants: set[str]) -> list[
 
     In INT8 OpenVINO 2026.4's low-precision transformations spoil such a convolution where both results are joined:
     ONNX Runtime, and OpenVINO without them, keep 30 dB and more, they leave about 10 (tests/quantize/
-    test_openvino_shared_tokens.py, which fails when that is mended). In float it costs next to nothing.
+    test_openvino_guards.py, which fails when that is mended). In float it costs next to nothing.
     """
     makers = {output: node for node in graph.node for output in node.output}
 
-    def origin(name: str) -> str:
-        while name in makers and makers[name].op_type in MOVING:
-            name = makers[name].input[0]
-        return name
-
     def read_by(*kinds: str) -> dict[str, str]:
         weighted = (node for node in graph.node if node.op_type in kinds and node.input[1] in constants)
-        return {node.name: origin(node.input[0]) for node in weighted}
+        return {node.name: _origin(node.input[0], makers) for node in weighted}
 
     products = set(read_by("MatMul", "Gemm").values())
     return [name for name, tensor in read_by("Conv").items() if tensor in products]
+
+
+def smoothed_wrongly(graph: onnx.GraphProto) -> list[str]:
+    """Weight products of what a reduction gives, to be left in float where SmoothQuant is used.
+
+    OpenVINO 2026.4 joins a reduction with the smoothing factors and the quantizer behind it, and takes the factors of
+    the wrong channels: 5 dB instead of the 37 that ONNX Runtime keeps on compact_transformer
+    (tests/quantize/test_openvino_guards.py). Such a product is small: often the classifier.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    constants = constant_names(graph)
+    found = []
+    for node in graph.node:
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants:
+            maker = makers.get(_origin(node.input[0], makers))
+            if maker is not None and maker.op_type in REDUCTIONS:
+                found.append(node.name)
+    return found
+
+
+def _origin(name: str, makers: dict[str, onnx.NodeProto]) -> str:
+    """The tensor of which `name` is a rearrangement."""
+    while name in makers and makers[name].op_type in MOVING:
+        name = makers[name].input[0]
+    return name
 
 
 def classifier_nodes(graph: onnx.GraphProto) -> list[str]:

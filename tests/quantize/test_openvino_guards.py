@@ -1,0 +1,92 @@
+"""Guards that are to go when OpenVINO is mended: `policy._maps_of_shared_tokens` and `policy.smoothed_wrongly`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from edgeattn.backends import onnxruntime, openvino
+from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.quantize import int8, policy
+
+
+@pytest.fixture
+def shared_tokens(hand_made):
+    """Tokens `(1, 16, 32)` -> a product with weights as a map of 4 x 4, beside a 1 x 1 convolution of their own map."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["product"], name="product"),
+        helper.make_node("Transpose", ["product"], ["turned"], name="turned", perm=[0, 2, 1]),
+        helper.make_node("Reshape", ["turned", "shape"], ["first"], name="first"),
+        helper.make_node("Transpose", ["x"], ["moved"], name="moved", perm=[0, 2, 1]),
+        helper.make_node("Reshape", ["moved", "shape"], ["map"], name="map"),
+        helper.make_node("Conv", ["map", "K"], ["conv"], name="conv"),
+        helper.make_node("Concat", ["first", "conv"], ["both"], name="both", axis=1),
+    ]
+    constants = {
+        "W": rng.standard_normal((32, 32), np.float32) / 6,
+        "K": rng.standard_normal((32, 32, 1, 1), np.float32) / 6,
+        "shape": np.array([1, 32, 4, 4], np.int64),
+    }
+    return hand_made(nodes, {"x": [1, 16, 32]}, {"both": [1, 64, 4, 4]}, constants)
+
+
+@pytest.fixture
+def pooled_tokens(hand_made):
+    """Tokens `(1, 16, 32)`, of channels of very different size -> their sum -> a product with weights."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Mul", ["x", "sizes"], ["tokens"], name="tokens"),
+        helper.make_node("ReduceSum", ["tokens", "axis"], ["pooled"], name="pooled", keepdims=0),
+        helper.make_node("Gemm", ["pooled", "W"], ["y"], name="y", transB=1),
+    ]
+    constants = {
+        "sizes": np.exp(rng.standard_normal((1, 1, 32), np.float32)),
+        "axis": np.array([1], np.int64),
+        "W": rng.standard_normal((10, 32), np.float32) / 6,
+    }
+    return hand_made(nodes, {"x": [1, 16, 32]}, {"y": [1, 10]}, constants)
+
+
+def quality_db(model, setting: str, folder: Path) -> tuple[float, float]:
+    """Quantized by `setting` of the search: how near ONNX Runtime and OpenVINO are to the float model."""
+    rng = np.random.default_rng(1)
+    calls = [{"x": rng.standard_normal((1, 16, 32), np.float32)} for _ in range(8)]
+    candidate = next(c for c in int8.CANDIDATES if c.name == setting)
+    quantized = int8.quantize(model, calls, candidate, spare_bit=False)
+    results = []
+    for graph, backend in ((model, onnxruntime), (quantized, onnxruntime), (quantized, openvino)):
+        (folder / "model.onnx").write_bytes(graph.SerializeToString())
+        if backend is openvino:
+            core = openvino.library().Core()
+            core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+            runner = openvino.OpenvinoRunner(core.compile_model(str(folder / "model.onnx"), "CPU"))
+        else:
+            runner = backend.load(folder, threads=1)
+        results.append([next(iter(runner.infer(call).values())) for call in calls])
+        runner.close()
+    reference, *others = (np.concatenate(result) for result in results)
+    return sqnr_db(reference, others[0]), sqnr_db(reference, others[1])
+
+
+GUARDS = [
+    ("shared_tokens", "minmax", "_maps_of_shared_tokens"),
+    ("pooled_tokens", "minmax+smooth-quant", "smoothed_wrongly"),
+]
+
+
+@pytest.mark.parametrize(("graph", "setting", "guard"), GUARDS)
+def test_with_the_guard_both_engines_agree(graph, setting, guard, request, tmp_path):
+    one, other = quality_db(request.getfixturevalue(graph), setting, tmp_path)
+    assert one > 25 and other > one - 1
+
+
+@pytest.mark.parametrize(("graph", "setting", "guard"), GUARDS)
+def test_without_the_guard_openvino_still_computes_it_wrongly(graph, setting, guard, request, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, guard, lambda *graph_and_constants: [])
+    one, other = quality_db(request.getfixturevalue(graph), setting, tmp_path)
+    assert one > 25
+    assert other < one - 10, f"OpenVINO is mended: policy.{guard} can go"
