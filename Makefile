@@ -46,7 +46,7 @@ format: $(VENV)/.complete  ## rewrite the sources in the house's format
 	@$(BIN)/ruff check --fix .
 
 zoo: $(VENV)/.complete  ## every model family through every stage on the embedded default
-	@$(BIN)/edgeattn zoo --target "$(TARGET)" $(ARGS)
+	@$(BIN)/edgeattn zoo --target "$(TARGET)" --out reports/zoo-scenes $(ARGS)
 
 bench: $(VENV)/.complete  ## the side-by-side benchmarks
 	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
