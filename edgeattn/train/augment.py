@@ -24,7 +24,8 @@ class Augmentation(nn.Module):
     """uint8 frames `(N, F, H, W, 3)` and fitted targets -> float frames 0..1 `(N, F, 3, height, width)`, loss targets.
 
     `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
-    would be a cue that cameras never give. Frames larger than `height` x `width` are windows, of which a random tile is
+    would be a cue that cameras never give. With boxes the frame's rim is drawn out instead, since objects seen in the
+    mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is
     taken. With a `degradation` frames are clean images: changed in light too, they become the targets, and are degraded
     anew. Raises RecipeError for changes that would spoil clean images.
     """
@@ -38,7 +39,7 @@ class Augmentation(nn.Module):
         scale = degradation.scale if degradation is not None else 1
         self.height, self.width = height * scale, width * scale
         self.settings = settings
-        self.geometry = _geometry(settings, self.height, self.width)
+        self.geometry = _geometry(settings, self.height, self.width, mirror=kind != "boxes")
         if degradation is not None and (settings.noise or settings.erase):
             raise RecipeError(
                 "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
@@ -117,7 +118,8 @@ def _kept(corners: Tensor, before: Tensor, height: int, width: int) -> Tensor:
     return torch.cat((cut, classes[..., None]), dim=-1)
 
 
-def _geometry(settings: Augment, height: int, width: int) -> list[Any]:
+def _geometry(settings: Augment, height: int, width: int, *, mirror: bool) -> list[Any]:
+    """`mirror`: what is brought in is mirrored; otherwise the rim's pixels are repeated."""
     steps: list[Any] = []
     if settings.flip:
         steps.append(ka.RandomHorizontalFlip(p=0.5))
@@ -127,14 +129,15 @@ def _geometry(settings: Augment, height: int, width: int) -> list[Any]:
         # By whole pixels: interpolation blurs small images, which evaluation's are not. Mirroring reaches at most to
         # the opposite border.
         x, y = (min(round(settings.shift * side), side - 1) for side in (width, height))
-        steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode="reflect", cropping_mode="slice"))
+        padding = "reflect" if mirror else "replicate"
+        steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode=padding, cropping_mode="slice"))
     elif settings.scale or settings.rotate:
         steps.append(
             ka.RandomAffine(
                 degrees=settings.rotate,
                 translate=(settings.shift, settings.shift),
                 scale=(1 - settings.scale, 1 + settings.scale) if settings.scale else None,
-                padding_mode="reflection",
+                padding_mode="reflection" if mirror else "border",
                 p=1.0,
             )
         )

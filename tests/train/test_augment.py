@@ -177,6 +177,30 @@ def test_boxes_move_with_what_they_hold(name):
     assert (targets[:, [0, 1, 3, 4, 5], 4] == -1).all(), "unused rows stay unused"
 
 
+@pytest.mark.parametrize("name", ["shift", "scale"])
+def test_no_object_is_seen_in_a_mirror_beside_boxes(name):
+    """A square near the corner: mirrored, it would show a second time."""
+    x = torch.zeros(32, 1, 48, 48, 3, dtype=torch.uint8)
+    x[:, 0, 3:9, 3:9] = 255
+    settings = EACH[name].model_copy(update={"shift": 0.3})
+    moved, targets = applied(settings, x, box_rows([[3, 3, 9, 9]] * 32), "boxes")
+    whole = 0
+    for white, box in zip(moved[:, 0, 0] > 0.5, targets[:, 2, :4], strict=True):
+        x1, y1, x2, y2 = box.tolist()
+        if min(x1, y1) > 2:  # nothing of it was drawn out of the rim
+            assert extent(white) == pytest.approx([x1, y1, x2, y2], abs=1.0)
+            whole += 1
+    assert whole > 8
+
+
+@pytest.mark.parametrize("kind", ["label", "mask", "image"])
+def test_without_boxes_the_rim_is_mirrored(kind):
+    ramp = torch.arange(24, dtype=torch.uint8).mul(10)[None, None, None, :, None].expand(16, 1, 24, 24, 3)
+    targets = {"label": None, "mask": torch.zeros(16, 24, 24, dtype=torch.uint8), "image": ramp[:, 0]}[kind]
+    rows = grey_levels(applied(Augment(shift=0.25), ramp, targets, kind)[0])[:, 0, 0, :, 0].int()
+    assert bool((rows.diff(dim=1).abs() == 10).all()), "no column is repeated"
+
+
 def test_ignored_boxes_move_and_stay_ignored():
     x, _, corners = rectangles()
     boxes = box_rows(corners)
