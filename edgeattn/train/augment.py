@@ -27,24 +27,20 @@ class Augmentation(nn.Module):
     would be a cue that cameras never give. With boxes the frame's rim is drawn out instead, since objects seen in the
     mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is
     taken. With a `degradation` frames are clean images: changed in light too, they become the targets, and are degraded
-    anew. Raises RecipeError for changes that would spoil clean images.
+    anew. Raises RecipeError as `check` does.
     """
 
     def __init__(
         self, settings: Augment, kind: str, height: int, width: int, degradation: Degradation | None = None
     ) -> None:
         super().__init__()
+        check(settings, kind, degraded=degradation is not None)
         self.kind = kind
         self.degradation = degradation
         scale = degradation.scale if degradation is not None else 1
         self.height, self.width = height * scale, width * scale
         self.settings = settings
         self.geometry = _geometry(settings, self.height, self.width, mirror=kind != "boxes")
-        if degradation is not None and (settings.noise or settings.erase):
-            raise RecipeError(
-                "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
-                "spoils; leave them out, and set data.noise or data.holes."
-            )
         self.photometry = nn.Sequential(*_photometry(settings))
 
     def forward(self, frames: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +93,24 @@ class Augmentation(nn.Module):
         images: NDArray[np.uint8] = whole.cpu().numpy()
         frames = np.stack([self.degradation.apply(np.ascontiguousarray(image), rng) for image in images])
         return torch.from_numpy(frames).to(clean.device).permute(0, 3, 1, 2).float() / 255.0
+
+
+def check(settings: Augment, kind: str, *, degraded: bool) -> None:
+    """Raises RecipeError for changes that spoil clean images, and for boxes to be turned.
+
+    `degraded`: the frames are clean images that the data's degradation spoils.
+    """
+    if degraded and (settings.noise or settings.erase):
+        raise RecipeError(
+            "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
+            "spoils; leave them out, and set data.noise or data.holes."
+        )
+    if kind == "boxes" and settings.rotate:
+        # The corners of a turned box span one that is far too large for a round object: at 45 degrees twice the area.
+        raise RecipeError(
+            f"train.augment.rotate must be 0 where boxes are taught, got {settings.rotate:g}: the upright box around a "
+            "turned one is larger than the object in it; use flip, shift and scale."
+        )
 
 
 def _as_loss_target(kind: str, targets: Tensor) -> Tensor:
