@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgeattn.data.base import Degradation
 from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
+from edgeattn.train.targets import BOX_SIDE_MIN, IGNORED_BOX
 
 # What kornia calls the targets whose place in the frame a geometric change moves.
 _KEYS = {"mask": "mask", "boxes": "bbox_xyxy", "image": "input"}
@@ -119,16 +120,17 @@ def _as_loss_target(kind: str, targets: Tensor) -> Tensor:
 
 
 def _kept(corners: Tensor, before: Tensor, height: int, width: int) -> Tensor:
-    """Moved boxes cut at the frame; those of which too little is left, and unused rows, have class -1.
+    """Moved boxes cut at the frame; those of which nothing is left, and unused rows, have class -1.
 
-    Ignored boxes (class -2) stay ignored.
+    Those of which too little is left to be a target are ignored (class -2), as are those that were: what is still seen
+    of an object is no background.
     """
     limits = corners.new_tensor([width, height, width, height])
     cut = corners.clamp(min=0).minimum(limits)
-    left = (cut[..., 2] - cut[..., 0]) * (cut[..., 3] - cut[..., 1])
-    whole = (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
-    gone = (before[..., 4] == -1) | (left < _BOX_SHARE_MIN * whole) | (left <= 0)
-    classes = before[..., 4].masked_fill(gone, -1)
+    sides, whole = cut[..., 2:] - cut[..., :2], corners[..., 2:] - corners[..., :2]
+    little = (sides.prod(dim=-1) < _BOX_SHARE_MIN * whole.prod(dim=-1)) | (sides.amin(dim=-1) < BOX_SIDE_MIN)
+    gone = (before[..., 4] == -1) | (sides.amin(dim=-1) <= 0)
+    classes = before[..., 4].masked_fill(little, IGNORED_BOX).masked_fill(gone, -1)
     return torch.cat((cut, classes[..., None]), dim=-1)
 
 

@@ -17,7 +17,7 @@ from edgeattn.imaging import PADDING, View
 BOXES_MAX = 100
 IGNORED = 255
 IGNORED_BOX = -2
-_SIDE_MIN = 2.0  # pixels of the network's frame; what is smaller cannot be seen
+BOX_SIDE_MIN = 2.0  # pixels of the network's frame; what is smaller can hardly be seen
 
 
 def fit(kind: str, target: Any, views: tuple[View, ...], height: int, width: int) -> NDArray[Any]:
@@ -31,7 +31,9 @@ def fit(kind: str, target: Any, views: tuple[View, ...], height: int, width: int
     | homography | float32 `(3, 3)` between the two network frames |
     | image | uint8 `(h * s, w * s, 3)` |
 
-    Raises DataError for more than 100 boxes or a clean image that is no multiple of its frame.
+    Boxes of which the frame shows a side of less than 2 pixels are neither: something of the object may be seen. Those
+    that lie outside of it are left out. Raises DataError for more than 100 boxes or a clean image that is no multiple
+    of its frame.
     """
     return np.asarray(_FITTED[kind](target, views, height, width))
 
@@ -57,8 +59,9 @@ def _boxes(target: Any, views: tuple[View, ...], height: int, width: int) -> NDA
     # Edges lie half a pixel before the centres that the matrix is about.
     x = np.clip((boxes[:, [0, 2]] - 0.5) * sx + tx + 0.5, 0, width)
     y = np.clip((boxes[:, [1, 3]] - 0.5) * sy + ty + 0.5, 0, height)
-    seen = (x[:, 1] - x[:, 0] >= _SIDE_MIN) & (y[:, 1] - y[:, 0] >= _SIDE_MIN)
-    classes = np.where(boxes[:, 4] >= 0, boxes[:, 4], IGNORED_BOX)
+    sides = np.minimum(x[:, 1] - x[:, 0], y[:, 1] - y[:, 0])
+    seen = sides > 0
+    classes = np.where((boxes[:, 4] >= 0) & (sides >= BOX_SIDE_MIN), boxes[:, 4], IGNORED_BOX)
     fitted = np.full((BOXES_MAX, 5), -1, np.float32)
     fitted[: seen.sum()] = np.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1], classes), axis=1)[seen]
     return fitted

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
-from edgeattn.train.augment import Augmentation
+from edgeattn.train.augment import Augmentation, _kept
 
 ALL = Augment(
     flip=True, vertical_flip=True, shift=0.1, scale=0.1, rotate=15, light=0.3, contrast=0.3, noise=10, erase=0.5
@@ -218,21 +218,38 @@ def test_ignored_boxes_move_and_stay_ignored():
     assert targets[:, :, 4].tolist() == [[-1, -1, -2, -1, -1, -1]] * 16
 
 
-def test_a_box_that_mostly_left_the_frame_is_no_target_any_more():
+def test_a_box_that_mostly_left_the_frame_is_ignored():
     """24 x 24 windows of which tiles of 12 x 12 are drawn; a box of 8 x 8 in the corner is cut at the tile's rim."""
     x = torch.zeros(64, 1, 24, 24, 3, dtype=torch.uint8)
     x[:, 0, :8, :8] = 255
     boxes = torch.full((64, 2, 5), -1.0)
     boxes[:, 0] = torch.tensor([0.0, 0, 8, 8, 1])
     moved, targets = applied(Augment(), x, boxes, "boxes", size=(12, 12))
-    kept = 0
+    classes = []
     for tile, box in zip(moved[:, 0, 0], targets[:, 0], strict=True):
         area = int((tile > 0.5).sum())
-        assert (box[4] == 1) == (area >= 16), "a quarter of 64 pixels must be left"
-        if box[4] == 1:
+        assert box[4] == (1 if area >= 16 else -2 if area else -1), "a quarter of 64 pixels must be left"
+        if area:
             assert box[:4].tolist() == extent(tile > 0.5)
-            kept += 1
-    assert 0 < kept < 64
+        classes.append(int(box[4]))
+    assert set(classes) == {1, -2, -1}
+
+
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ((-2, 4, 2, 8), (0, 4, 2, 8, 1)),  # half of it is left
+        ((-6, 4, 2, 8), (0, 4, 2, 8, 1)),  # a quarter
+        ((-7, 4, 2, 8), (0, 4, 2, 8, -2)),
+        ((-2, 4, 1, 8), (0, 4, 1, 8, -2)),  # a third, but a side of 1 pixel
+        ((4, 4, 5.5, 8), (4, 4, 5.5, 8, -2)),  # all, shrunk to a side of 1.5
+        ((-4, 4, 0, 8), (0, 4, 0, 8, -1)),
+        ((20, 20, 30, 30), (12, 12, 12, 12, -1)),
+    ],
+)
+def test_what_is_left_of_a_moved_box(box, found):
+    before = torch.tensor([[[0.0, 0, 4, 4, 1]]])
+    assert _kept(torch.tensor([[box]], dtype=torch.float32), before, 12, 12)[0, 0].tolist() == list(found)
 
 
 @pytest.mark.parametrize(

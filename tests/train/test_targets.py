@@ -39,8 +39,8 @@ def test_a_box_covers_in_the_fitted_frame_what_it_covered():
         assert (x1, y1, x2, y2) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def test_boxes_cut_at_the_rim_and_too_small_ones_dropped():
-    """8 x 16 cropped to 8 x 8 loses 4 columns on each side; what keeps less than 2 pixels cannot be seen."""
+def test_boxes_cut_at_the_rim_too_small_ones_ignored_and_those_outside_dropped():
+    """8 x 16 cropped to 8 x 8 loses 4 columns on each side; what keeps less than 2 pixels is no background either."""
     boxes = np.array(
         [
             [0, 0, 6, 8, 0],  # 2 columns are left
@@ -54,8 +54,9 @@ def test_boxes_cut_at_the_rim_and_too_small_ones_dropped():
         np.float32,
     )
     found = fit("boxes", boxes, (view("crop", (8, 16), 8, 8),), 8, 8)
-    assert found[:3].tolist() == [[0, 0, 2, 8, 0], [1, 2, 5, 4, 5], [6, 0, 8, 4, 6]]
-    assert (found[3:] == -1).all()
+    wanted = [[0, 0, 2, 8, 0], [0, 0, 1, 8, -2], [1, 2, 5, 3.9, -2], [1, 2, 5, 4, 5], [6, 0, 8, 4, 6]]
+    assert found[:5] == pytest.approx(np.array(wanted))
+    assert (found[5:] == -1).all()
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 5), np.float32), []])
