@@ -128,6 +128,28 @@ def test_an_image_of_the_same_size():
     assert (fit("image", wide, (view("crop", (8, 16), 8, 8),), 8, 8) == wide[:, 4:12]).all()
 
 
+@pytest.mark.parametrize("fit_", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("size", [(64, 96), (97, 64), (16, 24), (13, 11), (8, 100)])
+def test_a_clean_image_is_fitted_as_its_frame_is(fit_, size):
+    """The same picture as both: a frame is averaged where it shrinks, and so must be what it is compared with."""
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    fitted, matrix = Preprocess(16, 24, fit_).apply_with_matrix(frame)
+    found = fit("image", frame, (View(frame, matrix),), 16, 24)
+    assert np.abs(found.astype(int) - fitted).max() <= 1  # rounding, where it was enlarged
+
+
+def test_a_clean_image_of_twice_the_size_is_averaged_where_it_shrinks():
+    """A frame of 24 x 36 becomes 6 x 9, its clean image of 48 x 72 becomes 12 x 18: means of blocks of 4 x 4."""
+    clean = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
+    means = clean.reshape(12, 4, 18, 4, 3).mean(axis=(1, 3))
+    found = fit("image", clean, (view("stretch", (24, 36), 6, 9),), 6, 9)
+    assert np.abs(found - means).max() <= 0.5
+    # Cut in the middle, 6 x 9 to 6 x 6: columns 1 to 6 of the small frame are 2 to 13 of the small clean image.
+    cut = fit("image", clean, (view("crop", (24, 36), 6, 6),), 6, 6)
+    assert cut.shape == (12, 12, 3)
+    assert np.abs(cut - means[:, 2:14]).max() <= 0.5
+
+
 def test_an_image_of_twice_the_size():
     """A frame of 4 x 4 becomes 2 x 2, its clean image of 8 x 8 becomes 4 x 4: means of blocks of 2 x 2."""
     clean = np.zeros((8, 8, 3), np.uint8)
