@@ -74,8 +74,9 @@ class Augment(_Frozen):
 
     `shift` and `scale` are shares of the frame's side, `rotate` degrees, `light` and `contrast` relative changes,
     `noise` grey levels (standard deviation), `erase` the probability of blanking one rectangle. What moves pixels moves
-    masks, boxes and clean images with them, but for `rotate`, which is not for boxes; pairs of frames only change their
-    light.
+    masks, boxes and clean images with them, but for `rotate`, which is not for boxes. `light` and `contrast` change a
+    clean image as they change its frame, `noise` and `erase` the frame alone. Pairs of frames are not moved; each of
+    the two has its own light.
     """
 
     flip: bool = False

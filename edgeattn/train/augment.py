@@ -27,8 +27,8 @@ class Augmentation(nn.Module):
     `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
     would be a cue that cameras never give. With boxes the frame's rim is drawn out instead, since objects seen in the
     mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is
-    taken. With a `degradation` frames are clean images: changed in light too, they become the targets, and are degraded
-    anew. Raises RecipeError as `check` does.
+    taken. A clean image changes its light and contrast with its frame, which alone gets noise and blanks. With a
+    `degradation` frames are clean images: changed in light too, they become the targets, and are degraded anew. Raises RecipeError as `check` does.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Augmentation(nn.Module):
         self.height, self.width = height * scale, width * scale
         self.settings = settings
         self.geometry = _geometry(settings, self.height, self.width, mirror=kind != "boxes")
-        self.photometry = nn.Sequential(*_photometry(settings))
+        self.light, self.spoiling = nn.Sequential(*_light(settings)), nn.Sequential(*_spoiling(settings))
 
     def forward(self, frames: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # In BF16 the matrices of a shift or rotation would be rounded to a good part of a pixel.
@@ -52,13 +52,24 @@ class Augmentation(nn.Module):
     def _changed(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         count, of_each = x.shape[:2]
         if self.degradation is not None:
-            clean = self.photometry(self._moved(x[:, 0], None)[0])
+            clean = self.light(self._moved(x[:, 0], None)[0])
             return self._degraded(clean)[:, None], clean
         if self.kind == "homography":  # each photograph has its own light; moving one would change the target
-            x = self.photometry(x.flatten(0, 1)).unflatten(0, (count, of_each))
+            x = self.spoiling(self.light(x.flatten(0, 1))).unflatten(0, (count, of_each))
             return x, targets
         moved, targets = self._moved(x[:, 0], targets)
-        return self.photometry(moved)[:, None], targets
+        if self.kind == "image":
+            moved, targets = self._relit(moved, targets)
+        else:
+            moved = self.light(moved)
+        return self.spoiling(moved)[:, None], targets
+
+    def _relit(self, x: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Both under the same light: a network that restores is not to learn to undo a change it cannot see."""
+        for step in self.light:
+            x = step(x)
+            clean = step(clean, params=step._params)
+        return x, clean
 
     def _moved(self, x: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
         steps = self.geometry
@@ -160,12 +171,19 @@ def _geometry(settings: Augment, height: int, width: int, *, mirror: bool) -> li
     return steps
 
 
-def _photometry(settings: Augment) -> list[nn.Module]:
-    steps: list[nn.Module] = []
+def _light(settings: Augment) -> list[Any]:
+    """What changes a clean image as much as its frame."""
+    steps: list[Any] = []
     if settings.light:
         steps.append(ka.RandomBrightness((1 - settings.light, 1 + settings.light), p=0.8))
     if settings.contrast:
         steps.append(ka.RandomContrast((1 - settings.contrast, 1 + settings.contrast), p=0.8))
+    return steps
+
+
+def _spoiling(settings: Augment) -> list[nn.Module]:
+    """What a network that restores is to undo."""
+    steps: list[nn.Module] = []
     if settings.noise:
         steps.append(ka.RandomGaussianNoise(std=settings.noise / 255.0, p=0.5))
     if settings.erase:

@@ -275,20 +275,32 @@ def test_a_random_tile_is_drawn_from_each_window(kind, settings):
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_a_clean_image_moves_with_its_frame_and_keeps_its_light(name):
+def test_a_clean_image_moves_with_its_frame(name):
     x = frames()
-    changed = MOVING[name].model_copy(update={"light": 0.4, "noise": 20.0})
     moved, targets = applied(MOVING[name], x, x[:, 0], "image")
     assert targets.shape == (8, 3, 24, 24) and targets.dtype == torch.float32
     assert torch.equal(moved[:, 0], targets)
-    relit, same = applied(changed, x, x[:, 0], "image")
-    assert torch.equal(same, targets) and not torch.allclose(relit[:, 0], targets, atol=0.01)
 
 
-def test_clean_images_that_stay_where_they_are():
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("name", ["light", "contrast", "both"])
+def test_a_clean_image_changes_its_light_with_its_frame(name, factor):
+    """By the same draw: a frame and its clean image, be it twice as large, that agreed agree afterwards."""
+    settings = Augment(light=0.4, contrast=0.4, flip=True) if name == "both" else EACH[name]
     x = frames()
-    _, targets = applied(LIGHT, x, x[:, 0], "image")
-    torch.testing.assert_close(targets, x[:, 0].permute(0, 3, 1, 2).float() / 255)
+    clean = x[:, 0].repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    relit, targets = applied(settings, x, clean, "image")
+    torch.testing.assert_close(functional.avg_pool2d(targets, factor), relit[:, 0])
+    still = x[:, 0].permute(0, 3, 1, 2).float() / 255
+    assert int(((relit[:, 0] - still).abs().amax(dim=(1, 2, 3)) > 0.01).sum()) >= 4
+
+
+@pytest.mark.parametrize("name", ["noise", "erase"])
+def test_a_clean_image_is_not_spoilt_with_its_frame(name):
+    x = frames()
+    spoilt, targets = applied(EACH[name], x, x[:, 0], "image")
+    torch.testing.assert_close(targets, x[:, 0].permute(0, 3, 1, 2).float() / 255, rtol=0, atol=1e-6)
+    assert not torch.allclose(spoilt[:, 0], targets, atol=0.01)
 
 
 def test_a_clean_image_of_twice_the_size_is_flipped_with_its_frame_or_refused():
