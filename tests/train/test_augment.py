@@ -98,6 +98,18 @@ def test_noise_has_the_strength_it_was_given():
     assert float(noisy.mean()) == pytest.approx(20, rel=0.05)
 
 
+def test_light_adds_and_contrast_multiplies():
+    """Grey levels 40, 80 and 120: the steps between them stay 40 under another light, their ratios under contrast."""
+    x = torch.tensor([40, 80, 120], dtype=torch.uint8).repeat(8)[None, None, None, :, None].expand(32, 1, 24, 24, 3)
+    lit, stretched = (applied(EACH[name], x)[0][:, 0, 0, 0, :3] * 255 for name in ("light", "contrast"))
+    lit = lit[(lit > 0).all(dim=1)]  # 40 less 0.4 of 255 would be below black
+    assert len(lit) > 8 and float(lit[:, 0].max() - lit[:, 0].min()) > 40
+    torch.testing.assert_close(lit.diff(dim=1), torch.full_like(lit[:, 1:], 40.0), rtol=0, atol=1e-3)
+    factors = stretched / torch.tensor([40.0, 80.0, 120.0])
+    torch.testing.assert_close(factors, factors[:, :1].expand(-1, 3))
+    assert 0.6 <= float(factors.min()) < 0.8 and 1.2 < float(factors.max()) <= 1.4
+
+
 def test_each_frame_gets_its_own_change():
     x = frames(1).expand(8, -1, -1, -1, -1)
     out, _ = applied(ALL, x)
