@@ -72,9 +72,10 @@ class InputSection(_Frozen):
 class Augment(_Frozen):
     """Random changes of each training frame, on the fly.
 
-    `shift` and `scale` are shares of the frame's side, `rotate` degrees. `light` is the most that is added to all pixels
-    of a frame or taken from them, as a share of the full range (0.2: 51 of 255 grey levels). `contrast` is how far the
-    factor that multiplies them lies from 1 at most, which keeps black, not the mean. Both are cut at black and white.
+    `shift` and `scale` are shares of the frame's side, `rotate` degrees. `light` is the most that is added to all
+    pixels of a frame or taken from them, as a share of the full range (0.2: 51 of 255 grey levels). `contrast` is how
+    far the factor that multiplies them lies from 1 at most; it keeps black, not the mean. Both are cut at black and
+    white.
     `noise` is in grey levels (standard deviation), `erase` the probability of blanking one rectangle.
 
     What moves pixels moves masks, boxes and clean images with them, but for `rotate`, which is not for boxes. `light`

@@ -26,9 +26,10 @@ class Augmentation(nn.Module):
 
     `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
     would be a cue that cameras never give. With boxes the frame's rim is drawn out instead, since objects seen in the
-    mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is
-    taken. A clean image changes its light and contrast with its frame, which alone gets noise and blanks. With a
-    `degradation` frames are clean images: changed in light too, they become the targets, and are degraded anew. Raises RecipeError as `check` does.
+    mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is taken. A clean
+    image changes its light and contrast with its frame, which alone gets noise and blanks. With a `degradation` frames
+    are clean images: changed in light too, they become the targets, and are degraded anew. Raises RecipeError as
+    `check` does.
     """
 
     def __init__(
