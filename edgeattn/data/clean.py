@@ -21,7 +21,7 @@ import numpy as np
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
 from edgeattn.data.degrade import Degradation
-from edgeattn.data.labelled import FolderReader, by_name, draw_calibration
+from edgeattn.data.labelled import FolderReader, by_name, draw_calibration, identify
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, decode_image, printable
 
@@ -179,13 +179,9 @@ def _images(path: Path, folder: str) -> list[str]:
 def _described(reader: FolderReader, files: dict[str, list[str]]) -> dict[str, list[list[str]]]:
     """Name and identity of every file by split. Raises DataError when two splits share an image."""
     described, owners = {}, {}
-    for split, names in files.items():
-        identities, by_content = reader.identities(names)
-        if not by_content:
-            # Two files may well share size and time: then only the same path is the same image.
-            identities = [f"{value}-{name}" for value, name in zip(identities, names, strict=True)]
-        described[split] = [[printable(name), value] for name, value in zip(names, identities, strict=True)]
-        owners[split] = dict(zip(identities, names, strict=True))
+    for split, identities in identify(reader, files).items():
+        described[split] = [[printable(name), value] for name, value in zip(files[split], identities, strict=True)]
+        owners[split] = dict(zip(identities, files[split], strict=True))
     for first, second in combinations(owners, 2):
         if shared := sorted(owners[first].keys() & owners[second].keys()):
             raise DataError(

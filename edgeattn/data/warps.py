@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
-from edgeattn.data.labelled import FolderReader, by_name
+from edgeattn.data.labelled import FolderReader, by_name, identify
 from edgeattn.data.scene_plan import homography_between
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, decode_image, printable
@@ -131,8 +131,7 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
         "calibration": [file for i, file in enumerate(rest) if i in chosen],
         "evaluation": evaluation,
     }
-    reader = FolderReader(folder)
-    identities = {split: _identities(reader, part) for split, part in parts.items()}
+    identities = identify(FolderReader(folder), parts)
     _check_disjoint(parts, identities, folder)
     counts = (settings.pairs, settings.calibration_pairs, settings.eval_pairs)
     shares = (settings.degraded, settings.degraded, settings.eval_degraded)
@@ -237,12 +236,6 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise DataError(f"data.{name} must be at least 1, got {value}.")
-
-
-def _identities(reader: FolderReader, files: list[str]) -> list[str]:
-    values, by_content = reader.identities(files)
-    # Two files may well share size and time: then only the same path is the same photograph.
-    return values if by_content else [f"{value}-{file}" for value, file in zip(values, files, strict=True)]
 
 
 def _check_disjoint(parts: dict[str, list[str]], identities: dict[str, list[str]], folder: Path) -> None:

@@ -184,3 +184,12 @@ def test_set12() -> None:
     assert (len(splits.train), len(splits.calibration), len(splits.evaluation)) == (300, 100, 12)
     noisy = [psnr_db(s.target, s.frame) for s in (splits.evaluation[i] for i in range(12))]
     assert np.mean(noisy) == pytest.approx(20.34, abs=0.03)
+
+
+def test_an_image_in_both_folders_of_which_one_is_too_large_to_be_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, {"a": 6, "a/b": 1})
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 2 * (tmp_path / "a/b/00.png").stat().st_size)
+    with pytest.raises(DataError, match=r"a/b/00\.png in the evaluation split is the same image as"):
+        load(Settings(".", train="a", evaluation="a/b", calibration=1), tmp_path, 3)

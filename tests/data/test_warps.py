@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -191,3 +192,12 @@ def test_a_photograph_that_cannot_be_decoded(folder):
     (folder / "9.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"9\.png is not an image"):
         load(SMALL, folder, 0).evaluation[1]
+
+
+def test_photographs_of_all_splits_are_told_apart_alike(folder, monkeypatch):
+    """With one split above the limit none is hashed: hashes of one and sizes of another would never match."""
+    held_out = sum((folder / name).stat().st_size for name in ("8.png", "9.png"))
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 2 * held_out)
+    before = load(SMALL, folder, 0).fingerprint
+    os.utime(folder / "9.png", (1, 1))
+    assert load(SMALL, folder, 0).fingerprint != before
