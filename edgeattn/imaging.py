@@ -78,7 +78,7 @@ class Preprocess:
             x, wide = _middle(wide, self.width / scale_x)
             y, high = _middle(high, self.height / scale_y)
         size = (max(1, round(wide * scale_x)), max(1, round(high * scale_y)))
-        resized = _resize(frame[y : y + high, x : x + wide], size)
+        resized = resize(frame[y : y + high, x : x + wide], size)
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
         if self.fit == "crop":
             fitted = resized[top : top + self.height, left : left + self.width]
@@ -114,7 +114,7 @@ def _middle(length: int, needed: float) -> tuple[int, int]:
     return (length - kept) // 2, kept
 
 
-def _resize(frame: Frame, size: tuple[int, int]) -> Frame:
+def resize(frame: Frame, size: tuple[int, int]) -> Frame:
     """`size` is width and height. Raises DataError."""
     high, wide = frame.shape[:2]
     # AREA averages when shrinking (no aliasing); it degenerates to nearest when enlarging, where LINEAR is meant.

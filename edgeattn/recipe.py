@@ -72,9 +72,15 @@ class InputSection(_Frozen):
 class Augment(_Frozen):
     """Random changes of each training frame, on the fly.
 
-    `shift` and `scale` are shares of the frame's side, `rotate` degrees, `light` and `contrast` relative changes,
-    `noise` grey levels (standard deviation), `erase` the probability of blanking one rectangle. What moves pixels moves
-    masks, boxes and clean images with them; pairs of frames only change their light.
+    `shift` and `scale` are shares of the frame's side, `rotate` degrees. `light` is the most that is added to all
+    pixels of a frame or taken from them, as a share of the full range (0.2: 51 of 255 grey levels). `contrast` is how
+    far the factor that multiplies them lies from 1 at most; it keeps black, not the mean. Both are cut at black and
+    white.
+    `noise` is in grey levels (standard deviation), `erase` the probability of blanking one rectangle.
+
+    What moves pixels moves masks, boxes and clean images with them, but for `rotate`, which is not for boxes. `light`
+    and `contrast` change a clean image as they change its frame, `noise` and `erase` the frame alone. Pairs of frames
+    are not moved; each of the two has its own light.
     """
 
     flip: bool = False

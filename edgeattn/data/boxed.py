@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits
-from edgeattn.data.labelled import Reader, draw_calibration
+from edgeattn.data.labelled import Reader, draw_calibration, identify
 from edgeattn.errors import DataError
 from edgeattn.imaging import decode_image, printable
 
@@ -86,13 +86,8 @@ def make_splits(
         "calibration": BoxedImages(reader, [by_file[file] for file in drawn[""]]),
         "evaluation": BoxedImages(reader, evaluation),
     }
-    identities: dict[str, list[str]] = {}
-    for split, images in parts.items():
-        files = [image.file for image in images.images]
-        identities[split], by_content = reader.identities(files)
-        if not by_content:
-            # Two files may well share size and time: then only the same path is the same image.
-            identities[split] = [f"{value}-{file}" for value, file in zip(identities[split], files, strict=True)]
+    files = {split: [image.file for image in images.images] for split, images in parts.items()}
+    identities = identify(reader, files)
     _check_disjoint(parts, identities, reader)
     described = {
         split: [

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
 from edgeattn.data.degrade import Degradation
-from edgeattn.data.labelled import FolderReader, by_name, draw_calibration
+from edgeattn.data.labelled import FolderReader, by_name, draw_calibration, identify
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, decode_image, printable
 
@@ -32,8 +32,8 @@ class Settings:
 
     Otherwise the last `eval_last` images by name, or `eval_fraction` of them, are held out. `calibration` images are
     drawn out of the training part (a quarter of it at most). `grey` turns images into grey with three equal channels.
-    `noise`, `scale`, `holes`: see `data.degrade.Degradation`; `evaluation_noise`: another noise for the evaluation
-    split, so that a network for unknown noise can be measured at a published level.
+    `noise`, `scale`, `holes`, `hole_px`: see `data.degrade.Degradation`; `evaluation_noise`: another noise for the
+    evaluation split, so that a network for unknown noise can be measured at a published level.
     """
 
     path: str
@@ -47,6 +47,7 @@ class Settings:
     evaluation_noise: float | tuple[float, float] | None = None
     scale: Literal[1, 2, 4] = 1
     holes: float = 0.0
+    hole_px: int = 24
 
 
 class CleanImages:
@@ -96,8 +97,8 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
     described = _described(reader, files)
     identity = {
         "seed": seed,
-        "degradation": asdict(degradation),
-        "evaluated": asdict(evaluated),
+        "degradation": _identity(degradation),
+        "evaluated": _identity(evaluated),
         "train": described["train"],
         "evaluation": described["evaluation"],
     }
@@ -115,9 +116,19 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
 
 def _degradation(settings: Settings, noise: float | tuple[float, float]) -> Degradation:
     try:
-        return Degradation(noise=noise, grey=settings.grey, scale=settings.scale, holes=settings.holes)
+        return Degradation(
+            noise=noise, grey=settings.grey, scale=settings.scale, holes=settings.holes, hole_px=settings.hole_px
+        )
     except ValueError as error:
         raise DataError(f"data: {error}.") from error
+
+
+def _identity(degradation: Degradation) -> dict[str, Any]:
+    """What changes its frames: without the size of holes that there are none of."""
+    values = asdict(degradation)
+    if not degradation.holes:
+        del values["hole_px"]
+    return values
 
 
 def _split(settings: Settings, path: Path) -> tuple[list[str], list[str]]:
@@ -168,13 +179,9 @@ def _images(path: Path, folder: str) -> list[str]:
 def _described(reader: FolderReader, files: dict[str, list[str]]) -> dict[str, list[list[str]]]:
     """Name and identity of every file by split. Raises DataError when two splits share an image."""
     described, owners = {}, {}
-    for split, names in files.items():
-        identities, by_content = reader.identities(names)
-        if not by_content:
-            # Two files may well share size and time: then only the same path is the same image.
-            identities = [f"{value}-{name}" for value, name in zip(identities, names, strict=True)]
-        described[split] = [[printable(name), value] for name, value in zip(names, identities, strict=True)]
-        owners[split] = dict(zip(identities, names, strict=True))
+    for split, identities in identify(reader, files).items():
+        described[split] = [[printable(name), value] for name, value in zip(files[split], identities, strict=True)]
+        owners[split] = dict(zip(identities, files[split], strict=True))
     for first, second in combinations(owners, 2):
         if shared := sorted(owners[first].keys() & owners[second].keys()):
             raise DataError(

@@ -27,7 +27,8 @@ from edgeattn.imaging import Frame
 
 # What a hole is painted in, BGR: pure magenta, which no grey image and hardly any photograph holds.
 HOLE = (255, 0, 255)
-# A single shape covers at most this share of the frame, so that the share asked for is not exceeded by more.
+# A single shape covers at most this share of the frame, so that the share asked for is not exceeded by more: in a frame
+# of less than four times `hole_px` a side, shapes are smaller.
 LARGEST_HOLE = 1 / 16
 
 
@@ -40,13 +41,15 @@ class Degradation:
     measurements of one pixel, whose mean has 4.8 dB less noise. `scale`: the bicubic filter with antialiasing of
     super-resolution papers (MATLAB's `imresize`: Keys' kernel with a = -0.5, stretched by the scale, mirrored borders).
     `holes`: at least this share of the frame (and at most a sixteenth more) is painted over with rectangles and
-    strokes in the colour `HOLE`, so that one uint8 frame carries image and mask.
+    strokes in the colour `HOLE`, so that one uint8 frame carries image and mask. `hole_px`: the largest side of one of
+    them, in pixels of the frame, so that tiles are trained on holes of the size that whole images have.
     """
 
     noise: float | tuple[float, float] = 0.0
     grey: bool = False
     scale: Literal[1, 2, 4] = 1
     holes: float = 0.0
+    hole_px: int = 24
 
     def __post_init__(self) -> None:
         low, high = self.noise_range
@@ -56,6 +59,8 @@ class Degradation:
             raise ValueError(f"scale must be 1, 2 or 4, got {self.scale}")
         if not 0.0 <= self.holes <= 0.9:
             raise ValueError(f"holes must be a share of the frame in 0..0.9, got {self.holes}")
+        if self.hole_px < 1:
+            raise ValueError(f"hole_px must be at least 1, got {self.hole_px}")
 
     @property
     def noise_range(self) -> tuple[float, float]:
@@ -78,7 +83,7 @@ class Degradation:
                 values += noise * np.float32(rng.uniform(low, high) if low < high else high)
             frame = np.clip(np.rint(values, out=values), 0.0, 255.0, out=values).astype(np.uint8)
         if self.holes > 0.0:
-            frame[_holes(frame.shape[0], frame.shape[1], self.holes, rng)] = HOLE
+            frame[_holes(frame.shape[:2], self.holes, self.hole_px, rng)] = HOLE
         return frame
 
 
@@ -108,20 +113,25 @@ def _keys(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(d <= 1.0, near, np.where(d < 2.0, far, 0.0)))
 
 
-def _holes(high: int, wide: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """True where a rectangle or stroke lies; shapes are added until `share` is covered."""
+def _holes(shape: tuple[int, ...], share: float, hole_px: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """True where a rectangle or stroke of at most `hole_px` a side lies; shapes are added until `share` is covered."""
+    high, wide = shape
     mask = np.zeros((high, wide), np.uint8)
     needed = share * high * wide
+    # At most a quarter of the frame's sides, of which LARGEST_HOLE is the product.
+    tallest, widest = max(1, min(hole_px, high // 4)), max(1, min(hole_px, wide // 4))
+    longest = min(tallest, widest)
     while cv2.countNonZero(mask) < needed:
         x, y, across, down, kind = rng.random(5).tolist()
         left, top = int(x * wide), int(y * high)
         if kind < 0.5:
-            # Sides up to a quarter of the frame's, partly outside it.
-            size = (max(1, int(across * wide / 4)), max(1, int(down * high / 4)))
+            # Partly outside the frame near its rim.
+            size = (1 + int(across * widest), 1 + int(down * tallest))
             left, top = left - size[0] // 2, top - size[1] // 2
             mask[max(0, top) : top + size[1], max(0, left) : left + size[0]] = 1
         else:
-            side = min(high, wide)
-            end = (left + int((across - 0.5) * side / 2), top + int((down - 0.5) * side / 2))
-            cv2.line(mask, (left, top), end, 1, thickness=max(1, side // 16))
+            thick = max(1, longest // 4)
+            reach = 2 * max(0, longest - thick - 1)  # its ends are round
+            end = (left + int((across - 0.5) * reach), top + int((down - 0.5) * reach))
+            cv2.line(mask, (left, top), end, 1, thickness=thick)
     return mask.astype(bool)

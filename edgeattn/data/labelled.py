@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -140,6 +140,20 @@ def draw_calibration(classes: Classes, count: int, seed: int) -> tuple[dict[str,
     return train, calibration
 
 
+def identify(reader: Reader, splits: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """One string per file of each split, the same only for the same image. Raises DataError.
+
+    Asked for all splits at once: hashes of one split and sizes of another would never match.
+    """
+    files = [file for part in splits.values() for file in part]
+    values, by_content = reader.identities(files)
+    if not by_content:
+        # Two files may well share size and time: then only the same path is the same image.
+        values = [f"{value}-{file}" for value, file in zip(values, files, strict=True)]
+    following = iter(values)
+    return {split: list(islice(following, len(part))) for split, part in splits.items()}
+
+
 def make_splits(name: str, reader: Reader, train: Classes, calibration: Classes, evaluation: Classes) -> Splits:
     """Check classes and that no image is in two splits, and fingerprint. Decodes nothing. Raises DataError."""
     labels = tuple(sorted(train, key=by_name))
@@ -154,12 +168,7 @@ def make_splits(name: str, reader: Reader, train: Classes, calibration: Classes,
         split: LabelledImages(reader, part, labels)
         for split, part in (("train", train), ("calibration", calibration), ("evaluation", evaluation))
     }
-    identities = {}
-    for split, images in parts.items():
-        identities[split], by_content = reader.identities(images.files)
-        if not by_content:
-            # Two files may well share size and time: then only the same path is the same image.
-            identities[split] = [f"{value}-{file}" for value, file in zip(identities[split], images.files, strict=True)]
+    identities = identify(reader, {split: images.files for split, images in parts.items()})
     _check_disjoint(parts, identities, reader)
     described = {
         split: [

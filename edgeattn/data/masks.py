@@ -45,7 +45,8 @@ class Settings:
     """`labels`: the names of the classes 0, 1, ….
 
     `values` says what is in a mask. `ids`: class ids (the indices, where a mask has a palette of colours, as VOC's do);
-    the id `ignore`, and always 255, is not counted. `binary`: 0 and 255, of which `positive` is class 1. Outside the
+    the id `ignore`, and always 255, is not counted; masks of 0 and 255 alone need `ignore: 255`, since they look like
+    binary ones. `binary`: 0 and 255, of which `positive` is class 1. Outside the
     field of view (0, inside 255) nothing is counted.
 
     Held out for evaluation are the files of the `eval_…` patterns; or else the last `eval_last` images, or
@@ -126,6 +127,12 @@ class MaskedImages:
         return np.asarray(mask == 255, np.uint8)
 
     def _ids(self, mask: NDArray[Any], file: str) -> NDArray[np.uint8]:
+        if self._settings.ignore is None and (mask == IGNORED).any() and ((mask == IGNORED) | (mask == 0)).all():
+            # Taken for ids, everything but the background would not be counted, and any network would be right.
+            raise DataError(
+                f"The mask {self._reader.where(file)} holds the values 0 and 255 alone, and as a class id 255 is not "
+                f"counted; set data.values to binary, or data.ignore to {IGNORED} if these are class ids."
+            )
         known = mask < len(self._settings.labels)
         ignored = (mask == IGNORED) | (mask == (IGNORED if self._settings.ignore is None else self._settings.ignore))
         wrong = mask[~(known | ignored)]

@@ -24,18 +24,21 @@ from numpy.typing import NDArray
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
-from edgeattn.data.labelled import FolderReader, by_name
+from edgeattn.data.labelled import FolderReader, by_name, identify
 from edgeattn.data.scene_plan import homography_between
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, decode_image, printable
 
 # Changes with what a seed gives: it is part of the fingerprint, so that other pairs mean another training.
-GENERATOR = 1
+GENERATOR = 2
 _SPLITS = ("train", "calibration", "evaluation")
 _NOISE = 10.0  # standard deviation in grey levels, as all that follows the protocol of the project's bars
 _GAMMA = (0.6, 1.5)
 _OFFSET = 20.0
 _BLUR = 1.5
+# Steps from photograph to photograph and from turn to turn: with neither a ratio of whole numbers, nor one of the two
+# a multiple of the other, the remainders fill 0..1 evenly both ways, however many photographs there are.
+_PHOTO_STEP, _TURN_STEP = (5**0.5 - 1) / 2, 2**0.5 - 1
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Settings:
     `eval_last` photographs by name (a fifth of them when null) make the evaluation pairs; `calibration` of the others,
     drawn from the seed and at most a quarter, the calibration pairs. `photo` is width and height. `degraded` is the
     share of pairs of the training and calibration split whose two images each get a gamma of 0.6 to 1.5, an offset of
-    up to 20 grey levels, a blur of up to 1.5 px and noise of 10 grey levels of their own; `eval_degraded` that of the
-    evaluation split.
+    up to 20 grey levels, a blur of up to 1.5 px and noise of 10 grey levels of their own, about the same share of every
+    photograph's pairs; `eval_degraded` that of the evaluation split.
     """
 
     path: str
@@ -97,8 +100,7 @@ class Warps:
         path = self._folder / self._file(index)
         photo = _photo(str(path), path.stat().st_mtime_ns if path.exists() else 0, self._settings.photo)
         sample = make_pair(photo, self._settings.size, self._settings.displacement, rng)
-        # The n-th pair is degraded where the share passes a whole number: every prefix has about the share.
-        if int((index + 1) * self._degraded) > int(index * self._degraded):
+        if is_degraded(index, len(self.files), self._degraded):
             first, second = degrade(sample.frame, rng), degrade(sample.frames[1], rng)
             return Sample(first, sample.target, second)
         return sample
@@ -129,8 +131,7 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
         "calibration": [file for i, file in enumerate(rest) if i in chosen],
         "evaluation": evaluation,
     }
-    reader = FolderReader(folder)
-    identities = {split: _identities(reader, part) for split, part in parts.items()}
+    identities = identify(FolderReader(folder), parts)
     _check_disjoint(parts, identities, folder)
     counts = (settings.pairs, settings.calibration_pairs, settings.eval_pairs)
     shares = (settings.degraded, settings.degraded, settings.eval_degraded)
@@ -183,6 +184,15 @@ def make_pair(photo: Frame, size: int, displacement: float, rng: np.random.Gener
     return Sample(np.asarray(warped, np.uint8), homography, plain)
 
 
+def is_degraded(index: int, photos: int, share: float) -> bool:
+    """Whether pair `index` is degraded, where pair after pair takes the next of `photos` photographs.
+
+    About `share` of every prefix are, and about as many of each photograph's pairs; none for 0.0, all for 1.0.
+    """
+    turn, photo = divmod(index, photos)
+    return (photo * _PHOTO_STEP + turn * _TURN_STEP) % 1.0 < share
+
+
 def degrade(frame: Frame, rng: np.random.Generator) -> Frame:
     """Blur, gamma, offset and noise, in a camera's order; a new uint8 frame."""
     sigma, gamma, offset = rng.uniform(0, _BLUR), rng.uniform(*_GAMMA), rng.uniform(-_OFFSET, _OFFSET)
@@ -226,12 +236,6 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise DataError(f"data.{name} must be at least 1, got {value}.")
-
-
-def _identities(reader: FolderReader, files: list[str]) -> list[str]:
-    values, by_content = reader.identities(files)
-    # Two files may well share size and time: then only the same path is the same photograph.
-    return values if by_content else [f"{value}-{file}" for value, file in zip(values, files, strict=True)]
 
 
 def _check_disjoint(parts: dict[str, list[str]], identities: dict[str, list[str]], folder: Path) -> None:

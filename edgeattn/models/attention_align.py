@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgeattn.errors import ModelError
 from edgeattn.models import _homography as geometry
 from edgeattn.models.attention.positions import sine_positions
 from edgeattn.models.attention.transformer import CrossBlock, TransformerBlock
@@ -39,7 +40,8 @@ _RIGHT_SHARE = 1 / 32  # of the image's side: a match this near the truth counts
 class Settings:
     """`channels` at 1/2, 1/4 and 1/8 of the size; `fine` channels of the fine scores; `rounds` of self- and
     cross-attention. `photometric` weighs the loss between a and the b that the homography warps onto it, for data
-    whose light is the same in both images.
+    whose light is the same in both images; its gradient, that of `grid_sample`, has no deterministic form on CUDA, so
+    that a training on a GPU, which is deterministic, refuses it: train with it on a CPU.
     """
 
     channels: tuple[int, int, int] = (24, 48, 96)
@@ -95,8 +97,8 @@ class Network(nn.Module):
     """Two `(N, 3, H, W)` -> matches `(N, P, 4)`, weights `(N, P)` and, if asked for, attention `(N, 1, H / 8, W / 8)`.
 
     A match is x, y of a point of a and x, y of its expected place in b, in pixels of `(H, W)`; the P points are the
-    centres of 8 x 8 cells. A weight, 0..1, is the chance that b shows the point and the place is right. H and W must
-    divide by 8.
+    centres of 8 x 8 cells. A weight, 0..1, is the chance that b shows the point and the place is right. Raises
+    ModelError unless H and W are multiples of 8 and at least 16.
     """
 
     def __init__(self, settings: Settings, classes: int) -> None:
@@ -132,6 +134,7 @@ class Network(nn.Module):
 
     def _describe(self, a: Tensor, b: Tensor) -> tuple[_Described, _Described]:
         """Both images in one batch: the encoder and the self-attention are the same for both."""
+        _check_sides(*a.shape[2:])
         count = a.shape[0]
         quarter = self.at_quarter(self.at_half(self.light(torch.cat((a, b)))))
         eighth = self.at_eighth(quarter)
@@ -231,6 +234,15 @@ def cell_centres(height: int, width: int) -> Tensor:
     """x, y of the centres of the 8 x 8 cells, `(P, 2)` float32, row by row; the first is (3.5, 3.5)."""
     y, x = torch.meshgrid(torch.arange(height // _COARSE), torch.arange(width // _COARSE), indexing="ij")
     return torch.stack((x, y), dim=-1).reshape(-1, 2) * float(_COARSE) + (_COARSE - 1) / 2
+
+
+def _check_sides(height: int, width: int) -> None:
+    # Two cells a side: a place lies between the centres of four.
+    if height % _COARSE or width % _COARSE or min(height, width) < 2 * _COARSE:
+        raise ModelError(
+            f"attention_align needs sides that are multiples of {_COARSE} and at least {2 * _COARSE}, got {height} x "
+            f"{width}; change input.height and input.width."
+        )
 
 
 def _axis(cells: int) -> Tensor:

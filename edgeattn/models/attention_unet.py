@@ -8,9 +8,9 @@ after it, so that the finest map is sharp to the pixel, which thin vessels need;
 followed by the convolutions that join it with the skip. Nearest repeats values: INT8 codes pass it without being
 rounded again, every engine gives the same bits, and there is no checkerboard as transposed convolutions make.
 
-Loss: Dice (Milletari et al., "V-Net", 2016, arXiv:1606.04797, section 3) and cross-entropy together, which between them
-follow rare classes and give every pixel a gradient; or the focal loss (Lin et al., 2017, arXiv:1708.02002, equation 4,
-gamma 2).
+Loss: Dice (after Milletari et al., "V-Net", 2016, arXiv:1606.04797, section 3, whose denominator sums squares, where
+ours has plain sums) and cross-entropy together, which between them follow rare classes and give every pixel a gradient;
+or the focal loss (Lin et al., 2017, arXiv:1708.02002, equation 4, gamma 2).
 """
 
 from __future__ import annotations

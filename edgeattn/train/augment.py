@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgeattn.data.base import Degradation
 from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
+from edgeattn.train.targets import BOX_SIDE_MIN, IGNORED_BOX
 
 # What kornia calls the targets whose place in the frame a geometric change moves.
 _KEYS = {"mask": "mask", "boxes": "bbox_xyxy", "image": "input"}
@@ -24,27 +25,25 @@ class Augmentation(nn.Module):
     """uint8 frames `(N, F, H, W, 3)` and fitted targets -> float frames 0..1 `(N, F, 3, height, width)`, loss targets.
 
     `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
-    would be a cue that cameras never give. Frames larger than `height` x `width` are windows, of which a random tile is
-    taken. With a `degradation` frames are clean images: changed in light too, they become the targets, and are degraded
-    anew. Raises RecipeError for changes that would spoil clean images.
+    would be a cue that cameras never give. With boxes the frame's rim is drawn out instead, since objects seen in the
+    mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is taken. A clean
+    image changes its light and contrast with its frame, which alone gets noise and blanks. With a `degradation` frames
+    are clean images: changed in light too, they become the targets, and are degraded anew. Raises RecipeError as
+    `check` does.
     """
 
     def __init__(
         self, settings: Augment, kind: str, height: int, width: int, degradation: Degradation | None = None
     ) -> None:
         super().__init__()
+        check(settings, kind, degraded=degradation is not None)
         self.kind = kind
         self.degradation = degradation
         scale = degradation.scale if degradation is not None else 1
         self.height, self.width = height * scale, width * scale
         self.settings = settings
-        self.geometry = _geometry(settings, self.height, self.width)
-        if degradation is not None and (settings.noise or settings.erase):
-            raise RecipeError(
-                "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
-                "spoils; leave them out, and set data.noise or data.holes."
-            )
-        self.photometry = nn.Sequential(*_photometry(settings))
+        self.geometry = _geometry(settings, self.height, self.width, mirror=kind != "boxes")
+        self.light, self.spoiling = nn.Sequential(*_light(settings)), nn.Sequential(*_spoiling(settings))
 
     def forward(self, frames: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # In BF16 the matrices of a shift or rotation would be rounded to a good part of a pixel.
@@ -54,13 +53,24 @@ class Augmentation(nn.Module):
     def _changed(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         count, of_each = x.shape[:2]
         if self.degradation is not None:
-            clean = self.photometry(self._moved(x[:, 0], None)[0])
+            clean = self.light(self._moved(x[:, 0], None)[0])
             return self._degraded(clean)[:, None], clean
         if self.kind == "homography":  # each photograph has its own light; moving one would change the target
-            x = self.photometry(x.flatten(0, 1)).unflatten(0, (count, of_each))
+            x = self.spoiling(self.light(x.flatten(0, 1))).unflatten(0, (count, of_each))
             return x, targets
         moved, targets = self._moved(x[:, 0], targets)
-        return self.photometry(moved)[:, None], targets
+        if self.kind == "image":
+            moved, targets = self._relit(moved, targets)
+        else:
+            moved = self.light(moved)
+        return self.spoiling(moved)[:, None], targets
+
+    def _relit(self, x: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Both under the same light: a network that restores is not to learn to undo a change it cannot see."""
+        for step in self.light:
+            x = step(x)
+            clean = step(clean, params=step._params)
+        return x, clean
 
     def _moved(self, x: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
         steps = self.geometry
@@ -98,26 +108,46 @@ class Augmentation(nn.Module):
         return torch.from_numpy(frames).to(clean.device).permute(0, 3, 1, 2).float() / 255.0
 
 
+def check(settings: Augment, kind: str, *, degraded: bool) -> None:
+    """Raises RecipeError for changes that spoil clean images, and for boxes to be turned.
+
+    `degraded`: the frames are clean images that the data's degradation spoils.
+    """
+    if degraded and (settings.noise or settings.erase):
+        raise RecipeError(
+            "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
+            "spoils; leave them out, and set data.noise or data.holes."
+        )
+    if kind == "boxes" and settings.rotate:
+        # The corners of a turned box span one that is far too large for a round object: at 45 degrees twice the area.
+        raise RecipeError(
+            f"train.augment.rotate must be 0 where boxes are taught, got {settings.rotate:g}: the upright box around a "
+            "turned one is larger than the object in it; use flip, shift and scale."
+        )
+
+
 def _as_loss_target(kind: str, targets: Tensor) -> Tensor:
     """uint8 images `(N, H, W, 3)` -> float `(N, 3, H, W)` 0..1; every other kind as it is."""
     return targets.permute(0, 3, 1, 2).float() / 255.0 if kind == "image" else targets
 
 
 def _kept(corners: Tensor, before: Tensor, height: int, width: int) -> Tensor:
-    """Moved boxes cut at the frame; those of which too little is left, and unused rows, have class -1.
+    """Moved boxes cut at the frame; those of which nothing is left, and unused rows, have class -1.
 
-    Ignored boxes (class -2) stay ignored.
+    Those of which too little is left to be a target are ignored (class -2), as are those that were: what is still seen
+    of an object is no background.
     """
     limits = corners.new_tensor([width, height, width, height])
     cut = corners.clamp(min=0).minimum(limits)
-    left = (cut[..., 2] - cut[..., 0]) * (cut[..., 3] - cut[..., 1])
-    whole = (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
-    gone = (before[..., 4] == -1) | (left < _BOX_SHARE_MIN * whole) | (left <= 0)
-    classes = before[..., 4].masked_fill(gone, -1)
+    sides, whole = cut[..., 2:] - cut[..., :2], corners[..., 2:] - corners[..., :2]
+    little = (sides.prod(dim=-1) < _BOX_SHARE_MIN * whole.prod(dim=-1)) | (sides.amin(dim=-1) < BOX_SIDE_MIN)
+    gone = (before[..., 4] == -1) | (sides.amin(dim=-1) <= 0)
+    classes = before[..., 4].masked_fill(little, IGNORED_BOX).masked_fill(gone, -1)
     return torch.cat((cut, classes[..., None]), dim=-1)
 
 
-def _geometry(settings: Augment, height: int, width: int) -> list[Any]:
+def _geometry(settings: Augment, height: int, width: int, *, mirror: bool) -> list[Any]:
+    """`mirror`: what is brought in is mirrored; otherwise the rim's pixels are repeated."""
     steps: list[Any] = []
     if settings.flip:
         steps.append(ka.RandomHorizontalFlip(p=0.5))
@@ -127,26 +157,34 @@ def _geometry(settings: Augment, height: int, width: int) -> list[Any]:
         # By whole pixels: interpolation blurs small images, which evaluation's are not. Mirroring reaches at most to
         # the opposite border.
         x, y = (min(round(settings.shift * side), side - 1) for side in (width, height))
-        steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode="reflect", cropping_mode="slice"))
+        padding = "reflect" if mirror else "replicate"
+        steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode=padding, cropping_mode="slice"))
     elif settings.scale or settings.rotate:
         steps.append(
             ka.RandomAffine(
                 degrees=settings.rotate,
                 translate=(settings.shift, settings.shift),
                 scale=(1 - settings.scale, 1 + settings.scale) if settings.scale else None,
-                padding_mode="reflection",
+                padding_mode="reflection" if mirror else "border",
                 p=1.0,
             )
         )
     return steps
 
 
-def _photometry(settings: Augment) -> list[nn.Module]:
-    steps: list[nn.Module] = []
+def _light(settings: Augment) -> list[Any]:
+    """What changes a clean image as much as its frame."""
+    steps: list[Any] = []
     if settings.light:
         steps.append(ka.RandomBrightness((1 - settings.light, 1 + settings.light), p=0.8))
     if settings.contrast:
         steps.append(ka.RandomContrast((1 - settings.contrast, 1 + settings.contrast), p=0.8))
+    return steps
+
+
+def _spoiling(settings: Augment) -> list[nn.Module]:
+    """What a network that restores is to undo."""
+    steps: list[nn.Module] = []
     if settings.noise:
         steps.append(ka.RandomGaussianNoise(std=settings.noise / 255.0, p=0.5))
     if settings.erase:

@@ -31,7 +31,7 @@ from edgeattn.models import camera
 from edgeattn.progress import Progress
 from edgeattn.recipe import Recipe
 from edgeattn.tasks.base import Task, metric_of
-from edgeattn.train import memory
+from edgeattn.train import augment, memory
 from edgeattn.train.frames import Fitting, Watch, prepare, shapes_of, training_fitting
 from edgeattn.train.module import Training, steps_in
 
@@ -44,9 +44,11 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
     """Write the trained model and `training.json` into `out`; checkpoints live in `work` and are resumed from.
 
     Raises StageFailed when loss or weights are no longer finite, ModelError when the network cannot be trained with
-    these settings, MachineError when memory is short, DataError when a sample cannot be read.
+    these settings, RecipeError when frames cannot be changed as it asks, MachineError when memory is short, DataError
+    when a sample cannot be read.
     """
     _check_sizes(recipe, splits)
+    augment.check(recipe.train.augment, tasks.find(recipe.task).target, degraded=splits.degradation is not None)
     with _quiet():
         pl.seed_everything(recipe.seed, verbose=False)
         preprocess = Preprocess(**recipe.input.model_dump())

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import DataError
-from edgeattn.imaging import PADDING, View
+from edgeattn.imaging import PADDING, View, resize
 
 BOXES_MAX = 100
 IGNORED = 255
 IGNORED_BOX = -2
-_SIDE_MIN = 2.0  # pixels of the network's frame; what is smaller cannot be seen
+BOX_SIDE_MIN = 2.0  # pixels of the network's frame; what is smaller can hardly be seen
 
 
 def fit(kind: str, target: Any, views: tuple[View, ...], height: int, width: int) -> NDArray[Any]:
@@ -31,7 +31,9 @@ def fit(kind: str, target: Any, views: tuple[View, ...], height: int, width: int
     | homography | float32 `(3, 3)` between the two network frames |
     | image | uint8 `(h * s, w * s, 3)` |
 
-    Raises DataError for more than 100 boxes or a clean image that is no multiple of its frame.
+    Boxes of which the frame shows a side of less than 2 pixels are neither: something of the object may be seen. Those
+    that lie outside of it are left out. Raises DataError for more than 100 boxes or a clean image that is no multiple
+    of its frame.
     """
     return np.asarray(_FITTED[kind](target, views, height, width))
 
@@ -57,8 +59,9 @@ def _boxes(target: Any, views: tuple[View, ...], height: int, width: int) -> NDA
     # Edges lie half a pixel before the centres that the matrix is about.
     x = np.clip((boxes[:, [0, 2]] - 0.5) * sx + tx + 0.5, 0, width)
     y = np.clip((boxes[:, [1, 3]] - 0.5) * sy + ty + 0.5, 0, height)
-    seen = (x[:, 1] - x[:, 0] >= _SIDE_MIN) & (y[:, 1] - y[:, 0] >= _SIDE_MIN)
-    classes = np.where(boxes[:, 4] >= 0, boxes[:, 4], IGNORED_BOX)
+    sides = np.minimum(x[:, 1] - x[:, 0], y[:, 1] - y[:, 0])
+    seen = sides > 0
+    classes = np.where((boxes[:, 4] >= 0) & (sides >= BOX_SIDE_MIN), boxes[:, 4], IGNORED_BOX)
     fitted = np.full((BOXES_MAX, 5), -1, np.float32)
     fitted[: seen.sum()] = np.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1], classes), axis=1)[seen]
     return fitted
@@ -83,10 +86,32 @@ def _image(target: Any, views: tuple[View, ...], height: int, width: int) -> NDA
         return clean
     half = (scale - 1) / 2  # the centre of the first frame pixel, in clean pixels
     up = np.array([[scale, 0.0, half], [0.0, scale, half], [0.0, 0.0, 1.0]])
-    matrix = up @ views[0].matrix @ np.linalg.inv(up)
-    # The letterbox's grey stays grey.
-    warped = cv2.warpAffine(clean, matrix[:2], size, flags=cv2.INTER_LINEAR, borderValue=(PADDING,) * 3)
+    shrunk, matrix = _shrunk(clean, up @ views[0].matrix @ np.linalg.inv(up))
+    warped = cv2.warpAffine(shrunk, matrix[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # Where the image does not reach the letterbox is grey, as around the frame, to the pixel.
+    left, top, right, bottom = (max(0, edge) for edge in _edges(matrix, shrunk.shape[1], shrunk.shape[0]))
+    warped[:top], warped[bottom:], warped[:, :left], warped[:, right:] = (PADDING,) * 4
     return np.asarray(warped, np.uint8)
+
+
+def _shrunk(image: NDArray[np.uint8], matrix: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The image resized as its frame was where `matrix` makes it smaller, and the rest of the matrix: a shift."""
+    sx, sy = float(matrix[0, 0]), float(matrix[1, 1])
+    if sx * sy >= 1:
+        return image, matrix
+    high, wide = image.shape[:2]
+    resized = resize(image, (max(1, round(wide * sx)), max(1, round(high * sy))))
+    sx, sy = resized.shape[1] / wide, resized.shape[0] / high
+    # Pixel i of the image lies at s (i + 1/2) - 1/2 of the resized one.
+    done = np.array([[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]])
+    return resized, matrix @ np.linalg.inv(done)
+
+
+def _edges(matrix: NDArray[np.float64], wide: int, high: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom edge of an image of this size after `matrix`: the first pixel in, the first out."""
+    corners = matrix @ np.array([[-0.5, wide - 0.5], [-0.5, high - 0.5], [1.0, 1.0]]) + 0.5
+    (left, right), (top, bottom) = corners[:2].tolist()
+    return round(left), round(top), round(right), round(bottom)
 
 
 def _is_identity(view: View) -> bool:

@@ -109,10 +109,20 @@ def test_fingerprints_follow_content_and_degradation(tmp_path: Path) -> None:
     assert load(Settings(".", noise=5.0, calibration=2), tmp_path, 0).fingerprint == base.fingerprint
     changed = [{"noise": 6.0}, {"noise": 5.0, "grey": True}, {"noise": 5.0, "holes": 0.1}, {"noise": 5.0, "scale": 2}]
     changed += [{"noise": 5.0, "evaluation_noise": 6.0}, {"noise": 5.0, "eval_last": 3}]
+    changed += [{"noise": 5.0, "holes": 0.1, "hole_px": 12}]
     prints = {load(Settings(".", calibration=2, **fields), tmp_path, 0).fingerprint for fields in changed}
     assert len(prints | {base.fingerprint}) == len(changed) + 1
+    assert load(Settings(".", noise=5.0, calibration=2, hole_px=12), tmp_path, 0).fingerprint == base.fingerprint
     (tmp_path / "00.png").write_bytes(encode_png(np.zeros((12, 12, 3), np.uint8)))
     assert load(Settings(".", noise=5.0, calibration=2), tmp_path, 0).training_fingerprint != base.training_fingerprint
+
+
+def test_the_size_of_holes_is_the_recipes(tmp_path: Path) -> None:
+    folder(tmp_path, {"": 6}, (80, 80))
+    splits = load(Settings(".", holes=0.2, hole_px=8), tmp_path, 0)
+    assert splits.degradation == Degradation(holes=0.2, hole_px=8)
+    with pytest.raises(DataError, match=r"^data: hole_px must be at least 1, got 0\.$"):
+        load(Settings(".", holes=0.2, hole_px=0), tmp_path, 0)
 
 
 def test_settings_are_read_from_a_recipe() -> None:
@@ -174,3 +184,12 @@ def test_set12() -> None:
     assert (len(splits.train), len(splits.calibration), len(splits.evaluation)) == (300, 100, 12)
     noisy = [psnr_db(s.target, s.frame) for s in (splits.evaluation[i] for i in range(12))]
     assert np.mean(noisy) == pytest.approx(20.34, abs=0.03)
+
+
+def test_an_image_in_both_folders_of_which_one_is_too_large_to_be_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, {"a": 6, "a/b": 1})
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 2 * (tmp_path / "a/b/00.png").stat().st_size)
+    with pytest.raises(DataError, match=r"a/b/00\.png in the evaluation split is the same image as"):
+        load(Settings(".", train="a", evaluation="a/b", calibration=1), tmp_path, 3)

@@ -1,3 +1,4 @@
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -134,3 +135,12 @@ def test_an_image_in_two_splits_under_two_names(folder: Path) -> None:
     text = "image,label,split\na/0.png,A,train\na/1.png,A,train\nb/0.png,B,train\nb/1.png,B,train\nb/3.png,B,test\n"
     with pytest.raises(DataError, match=r"b/3\.png in the evaluation split is the same image as a/0\.png"):
         load(table(folder, text), folder, 0)
+
+
+def test_images_of_all_splits_are_told_apart_alike(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one split above the limit none is hashed: hashes of one and sizes of another would never match."""
+    settings = table(folder, "image,label\n" + ROWS)
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 3 * (folder / "a/0.png").stat().st_size)
+    before = load(settings, folder, 0).fingerprint
+    os.utime(folder / "b" / "4.png", (1, 1))  # one of the two that are held out
+    assert load(settings, folder, 0).fingerprint != before

@@ -104,6 +104,43 @@ def test_holes_cover_the_share_asked_for(share: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "hole_px", "wanted"),
+    [
+        ((128, 128), 24, (24, 24)),
+        ((512, 384), 24, (24, 24)),
+        ((256, 256), 40, (40, 40)),
+        ((256, 256), 7, (7, 7)),
+        ((64, 48), 24, (16, 12)),  # a quarter of a small frame's sides
+        ((3, 3), 24, (1, 1)),
+    ],
+)
+def test_holes_have_a_size_in_pixels_whatever_the_frames(
+    size: tuple[int, int], hole_px: int, wanted: tuple[int, int]
+) -> None:
+    """So small a share is covered by a single shape, whose extent is measured."""
+    largest = np.zeros(2, int)
+    for seed in range(300):
+        frame = draw(Degradation(holes=1e-9, hole_px=hole_px), flat(size=size), seed)
+        places = np.argwhere((frame == HOLE).all(axis=2))
+        largest = np.maximum(largest, np.ptp(places, axis=0) + 1)
+    assert tuple(largest) == wanted
+
+
+def test_tiles_and_whole_images_have_as_many_holes_per_area() -> None:
+    """A tenth of 128 x 128 and of 512 x 512: sixteen times the area, sixteen times the seams between hole and image."""
+
+    def seams(side: int) -> float:
+        mask = np.zeros((side, side), int)
+        total = 0
+        for seed in range(1024 // side):
+            mask = (draw(Degradation(holes=0.1), flat(size=(side, side)), seed) == HOLE).all(axis=2).astype(int)
+            total += int(np.abs(np.diff(mask, axis=0)).sum() + np.abs(np.diff(mask, axis=1)).sum())
+        return total / (1024 // side) / side**2
+
+    assert seams(128) == pytest.approx(seams(512), rel=0.2)
+
+
+@pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"noise": -1.0}, "noise must lie in 0..255"),
@@ -111,6 +148,7 @@ def test_holes_cover_the_share_asked_for(share: float, seed: int) -> None:
         ({"noise": float("nan")}, "noise must lie in 0..255"),
         ({"scale": 3}, "scale must be 1, 2 or 4, got 3"),
         ({"holes": 1.0}, "holes must be a share of the frame"),
+        ({"hole_px": 0}, "hole_px must be at least 1, got 0"),
     ],
 )
 def test_wrong_settings(fields: dict, says: str) -> None:

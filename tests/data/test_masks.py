@@ -119,6 +119,24 @@ def test_positive_says_which_value_is_class_1(root: Path) -> None:
     assert only_mask(root, np.array([[255, 0, 0]] * 2, np.uint8), inverted).tolist() == [[0, 1, 1]] * 2
 
 
+@pytest.mark.parametrize("values", [(0, 255), (255, 255)])
+def test_binary_masks_are_not_taken_for_ids(root: Path, values: tuple[int, int]) -> None:
+    """Their 255 would count as ignored, and a network that knows nothing but the background would be right."""
+    mask = np.array([values * 3, values * 3], np.uint8)
+    # The last image is as large as its mask.
+    put(root / "set" / "images" / "9.png", image(9, (2, 6)))
+    with pytest.raises(DataError, match=r"9_m\.png holds the values 0 and 255 alone.*set data\.values to binary, or"):
+        only_mask(root, mask)
+    wanted = np.array(values * 3) == 255
+    assert (only_mask(root, mask, BINARY)[0] == wanted).all()
+    assert ((only_mask(root, mask, replace(BASE, ignore=255))[0] == 255) == wanted).all()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_masks_of_a_single_class_are_ids(root: Path, value: int) -> None:
+    assert (only_mask(root, np.full((2, 3), value, np.uint8)) == value).all()
+
+
 def test_ids_and_what_is_ignored(root: Path) -> None:
     three = replace(BASE, labels=("a", "b", "c"), ignore=11)
     mask = np.array([[0, 1, 2], [11, 255, 0]], np.uint8)

@@ -135,3 +135,10 @@ def test_bccd():
     assert sum(part.skipped for part in parts) == 2
     assert sum(len(image.boxes) for part in parts for image in part.images) == 4886
     assert splits.evaluation[0].frame.shape == (480, 640, 3)
+
+
+def test_an_image_in_both_lists_of_which_one_is_too_large_to_be_hashed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "ImageSets/Main/test.txt").write_text("a0\n")
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 2 * (folder / "JPEGImages/a0.png").stat().st_size)
+    with pytest.raises(DataError, match=r"a0\.png in the evaluation split is the same image as"):
+        load(SETTINGS, folder, 0)

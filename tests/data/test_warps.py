@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeattn.data import warps
-from edgeattn.data.warps import Settings, degrade, load, make_pair
+from edgeattn.data.warps import Settings, degrade, is_degraded, load, make_pair
 from edgeattn.errors import DataError
 from edgeattn.imaging import encode_png
 from edgeattn.metrics.alignment import corners, project
@@ -101,10 +102,29 @@ def test_both_kinds_are_evaluated_on_the_same_pairs(folder):
         assert (clean[index].second != degraded[index].second).mean() > 0.8
 
 
-def test_the_share_of_degraded_pairs(folder):
-    clean, some = (load(replace(SMALL, degraded=share), folder, 0).train for share in (0.0, 0.25))
-    changed = [not np.array_equal(clean[i].frame, some[i].frame) for i in range(12)]
-    assert changed == [False, False, False, True] * 3
+@pytest.mark.parametrize("eval_last", [1, 2])
+def test_every_photograph_is_seen_clean_and_degraded(folder, eval_last):
+    """Of 7 or 6 training photographs; three turns are enough for a share of one half."""
+    settings = replace(SMALL, eval_last=eval_last, pairs=21)
+    clean, some = (load(replace(settings, degraded=share), folder, 0).train for share in (0.0, 0.5))
+    assert len(clean.files) == 8 - eval_last
+    seen = {file: set() for file in clean.files}
+    for i in range(21):
+        assert (clean[i].target == some[i].target).all()
+        seen[clean.name(i).split("#")[0]].add(np.array_equal(clean[i].frame, some[i].frame))
+    assert all(kinds == {True, False} for kinds in seen.values())
+
+
+@pytest.mark.parametrize("photos", [1, 2, 7, 40, 144, 185])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.25, 0.5, 0.8, 1.0])
+def test_the_share_of_degraded_pairs(photos, share):
+    """Of every prefix and of every photograph's pairs; exactly none and exactly all at the ends."""
+    chosen = np.array([is_degraded(i, photos, share) for i in range(50 * photos)])
+    counts = np.cumsum(chosen) - share * np.arange(1, len(chosen) + 1)
+    of_each = chosen.reshape(50, photos).sum(axis=0) - share * 50
+    exact = share in (0.0, 1.0)
+    assert np.abs(counts).max() <= (0 if exact else 5)
+    assert np.abs(of_each).max() <= (0 if exact else 2)
 
 
 def test_degradation():
@@ -136,7 +156,7 @@ def test_fingerprints(folder, monkeypatch):
     assert load(SMALL, folder, 1).training_fingerprint != base.training_fingerprint
     more = load(replace(SMALL, calibration_pairs=5), folder, 0)
     assert more.fingerprint != base.fingerprint and more.training_fingerprint == base.training_fingerprint
-    monkeypatch.setattr(warps, "GENERATOR", 2)
+    monkeypatch.setattr(warps, "GENERATOR", warps.GENERATOR + 1)
     assert load(SMALL, folder, 0).fingerprint != base.fingerprint
     monkeypatch.undo()
     (folder / "9.png").write_bytes(encode_png(smooth(90, 120, 99)))
@@ -172,3 +192,12 @@ def test_a_photograph_that_cannot_be_decoded(folder):
     (folder / "9.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"9\.png is not an image"):
         load(SMALL, folder, 0).evaluation[1]
+
+
+def test_photographs_of_all_splits_are_told_apart_alike(folder, monkeypatch):
+    """With one split above the limit none is hashed: hashes of one and sizes of another would never match."""
+    held_out = sum((folder / name).stat().st_size for name in ("8.png", "9.png"))
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 2 * held_out)
+    before = load(SMALL, folder, 0).fingerprint
+    os.utime(folder / "9.png", (1, 1))
+    assert load(SMALL, folder, 0).fingerprint != before

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgeattn.errors import ModelError
 from edgeattn.metrics.alignment import corner_error_px, fit_homography, project
 from edgeattn.models import _homography as geometry
 from edgeattn.models import attention_align
@@ -55,6 +56,26 @@ def test_the_differentiable_solve_is_the_decodings():
     assert torch.isfinite(places.grad).all() and places.grad.abs().max() > 0
     exact = fit_homography(points[0].numpy(), places[0].detach().numpy(), np.ones(256))
     assert exact == pytest.approx(truth[0].numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(20, 32), (32, 36), (8, 32), (64, 8)])
+def test_sides_that_do_not_fit(size):
+    a, says = (
+        torch.zeros(1, 3, *size),
+        rf"multiples of 8 and at least 16, got {size[0]} x {size[1]}; change input\.height",
+    )
+    network = build()
+    with pytest.raises(ModelError, match=says):
+        network(a, a)
+    with pytest.raises(ModelError, match=says):
+        network.training_loss(a, a, torch.eye(3)[None], 0.0)
+
+
+def test_the_smallest_sides():
+    a, b, truth = pairs(2, side=16)
+    network = build()
+    assert network.eval()(a, b)[0].shape == (2, 4, 4)
+    assert torch.isfinite(network.train().training_loss(a, b, truth, 0.05))
 
 
 def test_the_sharpest_weight_of_each_cell_is_an_output_on_request():

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
-from edgeattn.train.augment import Augmentation
+from edgeattn.train.augment import Augmentation, _kept
 
 ALL = Augment(
     flip=True, vertical_flip=True, shift=0.1, scale=0.1, rotate=15, light=0.3, contrast=0.3, noise=10, erase=0.5
@@ -25,6 +25,8 @@ EACH = {
 }
 MOVING = {name: EACH[name] for name in ("flip", "vertical_flip", "shift", "scale", "rotate")}
 MOVING["several"] = Augment(flip=True, vertical_flip=True, shift=0.1, scale=0.2, rotate=20)
+# What has boxes is not turned.
+UPRIGHT = {name: s.model_copy(update={"rotate": 0.0}) for name, s in MOVING.items() if name != "rotate"}
 LIGHT = Augment(light=0.4, contrast=0.4, noise=20)
 
 
@@ -96,6 +98,18 @@ def test_noise_has_the_strength_it_was_given():
     assert float(noisy.mean()) == pytest.approx(20, rel=0.05)
 
 
+def test_light_adds_and_contrast_multiplies():
+    """Grey levels 40, 80 and 120: the steps between them stay 40 under another light, their ratios under contrast."""
+    x = torch.tensor([40, 80, 120], dtype=torch.uint8).repeat(8)[None, None, None, :, None].expand(32, 1, 24, 24, 3)
+    lit, stretched = (applied(EACH[name], x)[0][:, 0, 0, 0, :3] * 255 for name in ("light", "contrast"))
+    lit = lit[(lit > 0).all(dim=1)]  # 40 less 0.4 of 255 would be below black
+    assert len(lit) > 8 and float(lit[:, 0].max() - lit[:, 0].min()) > 40
+    torch.testing.assert_close(lit.diff(dim=1), torch.full_like(lit[:, 1:], 40.0), rtol=0, atol=1e-3)
+    factors = stretched / torch.tensor([40.0, 80.0, 120.0])
+    torch.testing.assert_close(factors, factors[:, :1].expand(-1, 3))
+    assert 0.6 <= float(factors.min()) < 0.8 and 1.2 < float(factors.max()) <= 1.4
+
+
 def test_each_frame_gets_its_own_change():
     x = frames(1).expand(8, -1, -1, -1, -1)
     out, _ = applied(ALL, x)
@@ -160,11 +174,11 @@ def test_a_masks_ids_are_never_mixed():
     assert set(targets.unique().tolist()) == {7, 255}
 
 
-@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("name", UPRIGHT)
 def test_boxes_move_with_what_they_hold(name):
     """Exactly where pixels stay whole; else the pixels that are more white than black end within a pixel of it."""
     x, _, corners = rectangles()
-    moved, targets = applied(MOVING[name], x, box_rows(corners), "boxes")
+    moved, targets = applied(UPRIGHT[name], x, box_rows(corners), "boxes")
     assert targets.shape == (16, 6, 5)
     exact = name in ("flip", "vertical_flip", "shift")
     changed = 0
@@ -177,6 +191,35 @@ def test_boxes_move_with_what_they_hold(name):
     assert (targets[:, [0, 1, 3, 4, 5], 4] == -1).all(), "unused rows stay unused"
 
 
+@pytest.mark.parametrize("name", ["shift", "scale"])
+def test_no_object_is_seen_in_a_mirror_beside_boxes(name):
+    """A square near the corner: mirrored, it would show a second time."""
+    x = torch.zeros(32, 1, 48, 48, 3, dtype=torch.uint8)
+    x[:, 0, 3:9, 3:9] = 255
+    settings = EACH[name].model_copy(update={"shift": 0.3})
+    moved, targets = applied(settings, x, box_rows([[3, 3, 9, 9]] * 32), "boxes")
+    whole = 0
+    for white, box in zip(moved[:, 0, 0] > 0.5, targets[:, 2, :4], strict=True):
+        x1, y1, x2, y2 = box.tolist()
+        if min(x1, y1) > 2:  # nothing of it was drawn out of the rim
+            assert extent(white) == pytest.approx([x1, y1, x2, y2], abs=1.0)
+            whole += 1
+    assert whole > 8
+
+
+def test_boxes_are_not_turned():
+    with pytest.raises(RecipeError, match=r"train\.augment\.rotate must be 0 where boxes are taught, got 15:"):
+        Augmentation(Augment(rotate=15), "boxes", 24, 24)
+
+
+@pytest.mark.parametrize("kind", ["label", "mask", "image"])
+def test_without_boxes_the_rim_is_mirrored(kind):
+    ramp = torch.arange(24, dtype=torch.uint8).mul(10)[None, None, None, :, None].expand(16, 1, 24, 24, 3)
+    targets = {"label": None, "mask": torch.zeros(16, 24, 24, dtype=torch.uint8), "image": ramp[:, 0]}[kind]
+    rows = grey_levels(applied(Augment(shift=0.25), ramp, targets, kind)[0])[:, 0, 0, :, 0].int()
+    assert bool((rows.diff(dim=1).abs() == 10).all()), "no column is repeated"
+
+
 def test_ignored_boxes_move_and_stay_ignored():
     x, _, corners = rectangles()
     boxes = box_rows(corners)
@@ -187,21 +230,38 @@ def test_ignored_boxes_move_and_stay_ignored():
     assert targets[:, :, 4].tolist() == [[-1, -1, -2, -1, -1, -1]] * 16
 
 
-def test_a_box_that_mostly_left_the_frame_is_no_target_any_more():
+def test_a_box_that_mostly_left_the_frame_is_ignored():
     """24 x 24 windows of which tiles of 12 x 12 are drawn; a box of 8 x 8 in the corner is cut at the tile's rim."""
     x = torch.zeros(64, 1, 24, 24, 3, dtype=torch.uint8)
     x[:, 0, :8, :8] = 255
     boxes = torch.full((64, 2, 5), -1.0)
     boxes[:, 0] = torch.tensor([0.0, 0, 8, 8, 1])
     moved, targets = applied(Augment(), x, boxes, "boxes", size=(12, 12))
-    kept = 0
+    classes = []
     for tile, box in zip(moved[:, 0, 0], targets[:, 0], strict=True):
         area = int((tile > 0.5).sum())
-        assert (box[4] == 1) == (area >= 16), "a quarter of 64 pixels must be left"
-        if box[4] == 1:
+        assert box[4] == (1 if area >= 16 else -2 if area else -1), "a quarter of 64 pixels must be left"
+        if area:
             assert box[:4].tolist() == extent(tile > 0.5)
-            kept += 1
-    assert 0 < kept < 64
+        classes.append(int(box[4]))
+    assert set(classes) == {1, -2, -1}
+
+
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ((-2, 4, 2, 8), (0, 4, 2, 8, 1)),  # half of it is left
+        ((-6, 4, 2, 8), (0, 4, 2, 8, 1)),  # a quarter
+        ((-7, 4, 2, 8), (0, 4, 2, 8, -2)),
+        ((-2, 4, 1, 8), (0, 4, 1, 8, -2)),  # a third, but a side of 1 pixel
+        ((4, 4, 5.5, 8), (4, 4, 5.5, 8, -2)),  # all, shrunk to a side of 1.5
+        ((-4, 4, 0, 8), (0, 4, 0, 8, -1)),
+        ((20, 20, 30, 30), (12, 12, 12, 12, -1)),
+    ],
+)
+def test_what_is_left_of_a_moved_box(box, found):
+    before = torch.tensor([[[0.0, 0, 4, 4, 1]]])
+    assert _kept(torch.tensor([[box]], dtype=torch.float32), before, 12, 12)[0, 0].tolist() == list(found)
 
 
 @pytest.mark.parametrize(
@@ -227,20 +287,32 @@ def test_a_random_tile_is_drawn_from_each_window(kind, settings):
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_a_clean_image_moves_with_its_frame_and_keeps_its_light(name):
+def test_a_clean_image_moves_with_its_frame(name):
     x = frames()
-    changed = MOVING[name].model_copy(update={"light": 0.4, "noise": 20.0})
     moved, targets = applied(MOVING[name], x, x[:, 0], "image")
     assert targets.shape == (8, 3, 24, 24) and targets.dtype == torch.float32
     assert torch.equal(moved[:, 0], targets)
-    relit, same = applied(changed, x, x[:, 0], "image")
-    assert torch.equal(same, targets) and not torch.allclose(relit[:, 0], targets, atol=0.01)
 
 
-def test_clean_images_that_stay_where_they_are():
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("name", ["light", "contrast", "both"])
+def test_a_clean_image_changes_its_light_with_its_frame(name, factor):
+    """By the same draw: a frame and its clean image, be it twice as large, that agreed agree afterwards."""
+    settings = Augment(light=0.4, contrast=0.4, flip=True) if name == "both" else EACH[name]
     x = frames()
-    _, targets = applied(LIGHT, x, x[:, 0], "image")
-    torch.testing.assert_close(targets, x[:, 0].permute(0, 3, 1, 2).float() / 255)
+    clean = x[:, 0].repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    relit, targets = applied(settings, x, clean, "image")
+    torch.testing.assert_close(functional.avg_pool2d(targets, factor), relit[:, 0])
+    still = x[:, 0].permute(0, 3, 1, 2).float() / 255
+    assert int(((relit[:, 0] - still).abs().amax(dim=(1, 2, 3)) > 0.01).sum()) >= 4
+
+
+@pytest.mark.parametrize("name", ["noise", "erase"])
+def test_a_clean_image_is_not_spoilt_with_its_frame(name):
+    x = frames()
+    spoilt, targets = applied(EACH[name], x, x[:, 0], "image")
+    torch.testing.assert_close(targets, x[:, 0].permute(0, 3, 1, 2).float() / 255, rtol=0, atol=1e-6)
+    assert not torch.allclose(spoilt[:, 0], targets, atol=0.01)
 
 
 def test_a_clean_image_of_twice_the_size_is_flipped_with_its_frame_or_refused():
@@ -321,6 +393,7 @@ def test_every_epoch_degrades_anew_and_a_seed_repeats_it():
 def test_targets_too_depend_on_torchs_seed_only(kind):
     x, mask, corners = rectangles()
     targets = {"mask": mask, "boxes": box_rows(corners), "image": x[:, 0], "homography": torch.eye(3)}[kind]
-    first, again, other = (applied(ALL, x, targets, kind, seed=seed) for seed in (0, 0, 1))
+    settings = ALL.model_copy(update={"rotate": 0.0}) if kind == "boxes" else ALL
+    first, again, other = (applied(settings, x, targets, kind, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from edgeattn.data.base import Sample, Splits
-from edgeattn.errors import DataError, MachineError, ModelError, StageFailed
+from edgeattn.errors import DataError, MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
 from edgeattn.progress import silent
@@ -165,6 +165,13 @@ def test_schedules_at_their_edges(settings, recipe, splits, tmp_path):
 def test_too_little_data(train_n, eval_n, recipe, splits, tmp_path):
     with pytest.raises(DataError, match=rf"toy has {train_n} training and {eval_n} evaluation images; at least 2 and"):
         train(recipe(), splits(train_n, eval_n), tmp_path)
+
+
+def test_changes_that_boxes_do_not_take_are_refused_before_anything_is_prepared(recipe, splits, tmp_path):
+    asked = recipe(augment={"rotate": 10}).model_copy(update={"task": "detect"})
+    with pytest.raises(RecipeError, match=r"train\.augment\.rotate"):
+        train(asked, splits(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_image_that_cannot_be_read_is_named_without_a_traceback(recipe, splits, tmp_path):

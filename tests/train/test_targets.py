@@ -39,8 +39,8 @@ def test_a_box_covers_in_the_fitted_frame_what_it_covered():
         assert (x1, y1, x2, y2) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def test_boxes_cut_at_the_rim_and_too_small_ones_dropped():
-    """8 x 16 cropped to 8 x 8 loses 4 columns on each side; what keeps less than 2 pixels cannot be seen."""
+def test_boxes_cut_at_the_rim_too_small_ones_ignored_and_those_outside_dropped():
+    """8 x 16 cropped to 8 x 8 loses 4 columns on each side; what keeps less than 2 pixels is no background either."""
     boxes = np.array(
         [
             [0, 0, 6, 8, 0],  # 2 columns are left
@@ -54,8 +54,9 @@ def test_boxes_cut_at_the_rim_and_too_small_ones_dropped():
         np.float32,
     )
     found = fit("boxes", boxes, (view("crop", (8, 16), 8, 8),), 8, 8)
-    assert found[:3].tolist() == [[0, 0, 2, 8, 0], [1, 2, 5, 4, 5], [6, 0, 8, 4, 6]]
-    assert (found[3:] == -1).all()
+    wanted = [[0, 0, 2, 8, 0], [0, 0, 1, 8, -2], [1, 2, 5, 3.9, -2], [1, 2, 5, 4, 5], [6, 0, 8, 4, 6]]
+    assert found[:5] == pytest.approx(np.array(wanted))
+    assert (found[5:] == -1).all()
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 5), np.float32), []])
@@ -125,6 +126,28 @@ def test_an_image_of_the_same_size():
     assert (fit("image", clean, (view("crop", (8, 8), 8, 8),), 8, 8) == clean).all()
     wide = np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8)
     assert (fit("image", wide, (view("crop", (8, 16), 8, 8),), 8, 8) == wide[:, 4:12]).all()
+
+
+@pytest.mark.parametrize("fit_", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("size", [(64, 96), (97, 64), (16, 24), (13, 11), (8, 100)])
+def test_a_clean_image_is_fitted_as_its_frame_is(fit_, size):
+    """The same picture as both: a frame is averaged where it shrinks, and so must be what it is compared with."""
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    fitted, matrix = Preprocess(16, 24, fit_).apply_with_matrix(frame)
+    found = fit("image", frame, (View(frame, matrix),), 16, 24)
+    assert np.abs(found.astype(int) - fitted).max() <= 1  # rounding, where it was enlarged
+
+
+def test_a_clean_image_of_twice_the_size_is_averaged_where_it_shrinks():
+    """A frame of 24 x 36 becomes 6 x 9, its clean image of 48 x 72 becomes 12 x 18: means of blocks of 4 x 4."""
+    clean = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
+    means = clean.reshape(12, 4, 18, 4, 3).mean(axis=(1, 3))
+    found = fit("image", clean, (view("stretch", (24, 36), 6, 9),), 6, 9)
+    assert np.abs(found - means).max() <= 0.5
+    # Cut in the middle, 6 x 9 to 6 x 6: columns 1 to 6 of the small frame are 2 to 13 of the small clean image.
+    cut = fit("image", clean, (view("crop", (24, 36), 6, 6),), 6, 6)
+    assert cut.shape == (12, 12, 3)
+    assert np.abs(cut - means[:, 2:14]).max() <= 0.5
 
 
 def test_an_image_of_twice_the_size():
