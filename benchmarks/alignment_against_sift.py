@@ -1,7 +1,8 @@
 """Attention alignment against SIFT and ORB with RANSAC, on the pairs of a `warps` recipe's evaluation split.
 
-    EDGEATTN_DATA=DIR python benchmarks/alignment_against_sift.py BUNDLE bsds_align
+    EDGEATTN_DATA=DIR python benchmarks/alignment_against_sift.py [BUNDLE] [bsds_align]
 
+BUNDLE is by default what `edgeattn zoo bsds_align` left in reports/zoo; without one there is nothing to compare.
 Error: mean distance of the four corners; a method that finds nothing counts as the identity, and errors over 1,000 px
 as 1,000. Time: whole calls, two colour images to a homography, pair by pair in turn; the bundle's also warps the image.
 Prints one JSON object for clean and one for degraded pairs.
@@ -29,6 +30,7 @@ from edgeattn.recipe import load_recipe, parse_settings
 from edgeattn.stats import ratio_of_rounds
 
 Homography = NDArray[np.float64]
+_DEPLOYED = Path("reports/zoo/bsds_align")
 _WORST_PX = 1000.0
 _RATIO = 0.8  # Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", 2004, section 7.1
 _RANSAC_PX = 3.0
@@ -93,9 +95,12 @@ def compare(model: runtime.Model, settings: warps.Settings, seed: int) -> dict[s
 def main() -> None:
     """Clean, then degraded pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?", default=next(iter(sorted(_DEPLOYED.glob("*.edgeattn"))), None))
     parser.add_argument("recipe", nargs="?", default="bsds_align")
     options = parser.parse_args()
+    if options.bundle is None:
+        print(f"There is no bundle in {_DEPLOYED}; name one, or make it with: edgeattn zoo bsds_align")
+        return
     recipe = load_recipe(options.recipe)
     with runtime.load(options.bundle) as model:
         for degraded in (0.0, 1.0):

@@ -26,6 +26,7 @@ from edgeattn.measure.candidate import Candidate
 from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 from edgeattn.measure.latency import measure_latency
 from edgeattn.pipeline import stages
+from edgeattn.pipeline.checks import timed_frames
 from edgeattn.recipe import load_recipe, load_target
 from edgeattn.tasks.base import Views
 
@@ -75,7 +76,7 @@ def compare(recipe: str, store: Path, seconds: float, threads: int | None) -> di
             Candidate("default", f"{Path(__file__).stem}:plain", exported.path, context.threads),
             Candidate("int8", "edgeattn.backends.openvino:load", engine.path, context.threads),
         ],
-        stages.prepared(context, context.splits.evaluation, 8),
+        timed_frames(context),
         reference="default",
         parents={},
         seconds=seconds,

@@ -27,6 +27,7 @@ from edgeattn.errors import storage_errors
 SCHEMA = "edgeattn.artifact/1"
 MANIFEST = "manifest.json"
 WEIGHT_FILES = ("model.json", "training.json", "weights.safetensors")
+PROVENANCE = "provenance.json"  # beside weights that were taken out of a store: where they come from
 ELAPSED = "elapsed_s"  # in a work folder: written by stages that resume
 _FORCED = "forced"
 _ABANDONED_S = 14 * 24 * 3600.0
@@ -247,13 +248,22 @@ def _hash_files(folder: Path) -> dict[str, dict[str, Any]]:
     return {p.relative_to(folder).as_posix(): {"sha256": sha256_file(p), "size_bytes": p.stat().st_size} for p in paths}
 
 
+def folder_sha256(folder: Path) -> str:
+    """The `Artifact.sha256` of the files that lie in an artifact's folder now."""
+    return _content_sha256(_hash_files(folder))
+
+
+def _content_sha256(files: Mapping[str, Mapping[str, Any]]) -> str:
+    return sha256_json({name: entry["sha256"] for name, entry in files.items()})
+
+
 def _artifact(path: Path, manifest: dict[str, Any], *, cached: bool) -> Artifact:
     return Artifact(
         path=path,
         stage=manifest["stage"],
         variant=manifest["variant"],
         key=manifest["key"],
-        sha256=sha256_json({name: entry["sha256"] for name, entry in manifest["files"].items()}),
+        sha256=_content_sha256(manifest["files"]),
         size_bytes=sum(entry["size_bytes"] for entry in manifest["files"].values()),
         seconds=manifest["seconds"],
         cached=cached,

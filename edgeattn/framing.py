@@ -16,6 +16,8 @@ from edgeattn.errors import DataError
 from edgeattn.imaging import Frame, Preprocess, View, check_frame
 from edgeattn.tiling import Tiling, frames_of
 
+_TILES_MIN = 300  # tiles that calibration takes at least, where the samples give so many
+
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -32,6 +34,21 @@ class Framing:
         if self.tiling is None:
             return dict(outputs[0])
         return {name: self.tiling.join([output[name] for output in outputs]) for name in outputs[0]}
+
+
+def choose_calls(
+    of_samples: Sequence[Sequence[dict[str, NDArray[np.uint8]]]], count: int | None = None
+) -> list[dict[str, NDArray[np.uint8]]]:
+    """One call of each sample, as calibration and golden samples take them, up to `count`.
+
+    Of a sample that is cut into tiles one of each; where that gives fewer than `count` (300 where it is None and there
+    are no more samples), further ones. Tiles 0, 1, 2 of a first sample and 0, 1 of a second come as 1, 1', 2, 0', 0.
+    """
+    # Round by round: the middle tile of each sample first, since a corner is often empty.
+    shifted = [[*calls[len(calls) // 2 :], *calls[: len(calls) // 2]] for calls in of_samples]
+    longest = max((len(calls) for calls in shifted), default=0)
+    turns = [calls[turn] for turn in range(longest) for calls in shifted if turn < len(calls)]
+    return turns[: max(len(of_samples), _TILES_MIN) if count is None else count]
 
 
 def frame_up(preprocess: Preprocess, frames: Sequence[Frame], names: Sequence[str]) -> Framing:

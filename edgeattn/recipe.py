@@ -148,6 +148,7 @@ class Recipe(_Frozen):
     """`metric`: which of the task's metrics the budget counts in; its first when null.
 
     `weights`: a folder with weights that were trained before, such as `pipelines/weights/NAME`; null trains.
+    The report says so when their `provenance.json` names another evaluation split, or there is none.
     """
 
     name: str

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import DataError
-from edgeattn.framing import frame_up
+from edgeattn.framing import choose_calls, frame_up
 from edgeattn.imaging import Preprocess
 
 
@@ -93,3 +93,25 @@ def test_what_is_not_a_frame(fit: Any) -> None:
 def test_pairs_are_not_tiled() -> None:
     with pytest.raises(DataError, match=r"Tiles are for models of one frame; use another input\.fit"):
         frame_up(Preprocess(8, 8, "tile", 2), [_random(8, 8)] * 2, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("tiles", "count", "chosen"),
+    [
+        ([1, 1, 1], None, ["0.0", "1.0", "2.0"]),
+        ([1, 1, 1], 2, ["0.0", "1.0"]),
+        ([1, 1, 1], 9, ["0.0", "1.0", "2.0"]),
+        ([4, 1, 3], None, ["0.2", "1.0", "2.1", "0.3", "2.2", "0.0", "2.0", "0.1"]),
+        ([3, 2], 4, ["0.1", "1.1", "0.2", "1.0"]),
+        ([], None, []),
+    ],
+)
+def test_which_calls_are_chosen(tiles: list[int], count: int | None, chosen: list[str]) -> None:
+    """The middle tile of each sample first, then the next of each."""
+    calls: Any = [[{"frame": f"{sample}.{tile}"} for tile in range(n)] for sample, n in enumerate(tiles)]
+    assert [call["frame"] for call in choose_calls(calls, count)] == chosen
+
+
+@pytest.mark.parametrize(("samples", "tiles", "made"), [(10, 40, 300), (400, 2, 400), (400, 1, 400), (2, 3, 6)])
+def test_at_least_so_many_tiles_are_chosen(samples: int, tiles: int, made: int) -> None:
+    assert len(choose_calls([[{}] * tiles] * samples)) == made

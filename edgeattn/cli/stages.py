@@ -49,6 +49,7 @@ def run_until(
     from edgeattn import pipeline, report
     from edgeattn.pipeline.stages import Context
     from edgeattn.pipeline.validate import validate
+    from edgeattn.report.schema import plain
 
     chosen = load_recipe(recipe, overrides, seed)
     device = load_target(target)
@@ -72,7 +73,7 @@ def run_until(
     bundle = _copy_bundle(result, folder)
     report.render(result, folder)
     if as_json:
-        echo_json(result)
+        echo_json(plain(result))  # JSON knows no NaN
     else:
         summary.show(result, folder, bundle)
     return 0 if result["verdict"]["passed"] else 1

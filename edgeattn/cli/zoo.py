@@ -83,8 +83,17 @@ def command(
 
 
 def _check_place(path: Path) -> None:
-    if placed(path.read_text(encoding="utf-8"), "") is None:
+    if placed(_text(path), "") is None:
         raise InputError(f"{path} lacks the line '{BEGIN}' or, below it, '{END}'; add both where the table belongs.")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, or give another file with --into."
+        ) from error
 
 
 def _only_pages(recipes: tuple[str, ...], out: Path, into: tuple[Path, ...]) -> int:
@@ -166,6 +175,6 @@ def write_pages(out: Path, silent: Mapping[str, str] | None = None, into: tuple[
     write_atomic(out / "gallery.html", gallery(found))
     for path in into:
         base = Path(os.path.relpath(out.resolve(), path.resolve().parent)).as_posix() + "/"
-        document = placed(path.read_text(encoding="utf-8"), table(found, BRIEF, base))
+        document = placed(_text(path), table(found, BRIEF, base))
         write_atomic(path, str(document))
     return [out / "README.md", out / "gallery.html", *into]

@@ -16,15 +16,15 @@ class Candidate:
     """`entry` is `module:function`, called as `function(path, threads=threads) -> Runner`.
 
     It is a string, such as `edgeattn.backends.openvino:load`, because another process imports it, and so that whatever
-    stands above this room can be measured without being imported here. `calls` take the place of those all candidates
-    share, for one that prepares frames itself.
+    stands above this room can be measured without being imported here. `frames` take the place of those all candidates
+    share, for one that prepares frames itself: of each the engine calls, as `measure_latency` says.
     """
 
     name: str
     entry: str
     path: Path
     threads: int
-    calls: tuple[Tensors, ...] | None = None
+    frames: tuple[tuple[Tensors, ...], ...] | None = None
 
 
 def open_entry(entry: str, path: Path, threads: int) -> Runner:

@@ -1,5 +1,6 @@
 """Latency of several models by interleaved rounds, each model in a process of its own; peak memory comes with it.
 
+What is timed is a whole frame: all engine calls that it needs, which are several where it is cut into tiles.
 In each round every candidate has one turn, in a fresh random order, so that what the machine does meanwhile meets all
 of them alike. Nothing is clipped and no outlier is removed.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeattn.backends.base import Tensors
 from edgeattn.errors import DataError, storage_errors
@@ -54,7 +56,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Latency:
-    """Whole calls of `Runner.infer`, `n` of them; `samples_ms` is a seeded sample of at most 400, in order of time.
+    """Whole frames, `n` of them, each by one or more calls of `Runner.infer`.
+
+    `samples_ms` is a seeded sample of at most 400, in order of time.
 
     `engine_only` is false: copies to and from the engine are inside the measured span. `throttled` is whether a core
     was slowed down for heat during the rounds, None where the machine does not say. `memory` is a field of the row, not
@@ -170,7 +174,7 @@ def throttle_count(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
 
 def measure_latency(
     candidates: Sequence[Candidate],
-    calls: Sequence[Tensors],
+    frames: Sequence[Sequence[Tensors]],
     *,
     reference: str,
     parents: Mapping[str, str],
@@ -181,7 +185,8 @@ def measure_latency(
 ) -> Measured:
     """Measure all candidates against `reference`, and each against its parent where `parents` names one.
 
-    `calls` are a handful of real engine inputs, batch 1, of one size each. `timeout_s` limits any one answer of a
+    `frames` are a handful of real ones, each as the engine calls that it needs (batch 1), which are timed together as
+    one; all of as many calls, and each input of one size throughout. `timeout_s` limits any one answer of a
     worker, loading included. A candidate that cannot be loaded or run, or whose process dies or hangs, is left out; its
     reason names it. Where that is the reference, its error is raised (MachineError for a process that died or hangs),
     as are MissingLibrary and StorageError of any. All processes have ended when this returns or raises.
@@ -189,7 +194,7 @@ def measure_latency(
     names = [candidate.name for candidate in candidates]
     if len(set(names)) != len(names) or not {reference, *parents, *parents.values()} <= set(names):
         raise ValueError(f"unique candidates with the reference and all parents among them are needed, got {names}")
-    if not calls:
+    if not frames:
         raise DataError("Latency needs at least one evaluation frame; the evaluation split is empty.")
     tell = progress or (lambda message: None)
     with (
@@ -200,10 +205,9 @@ def measure_latency(
         for index, candidate in enumerate(candidates):
             tell(f"latency: loading and warming up {candidate.name}")
             path = Path(folder) / f"{index}.npz"
-            own = candidate.calls or calls
             with storage_errors(path):
-                frames: dict[str, Any] = {name: np.concatenate([call[name] for call in own]) for name in own[0]}
-                np.savez(path, **frames)
+                arrays: dict[str, Any] = _stacked(candidate.frames or frames)
+                np.savez(path, **arrays)
             workers.start(candidate, path)
             if answer := workers.ask(candidate.name, "warm", **WARM_UP):
                 warm[candidate.name] = answer
@@ -223,7 +227,7 @@ def measure_latency(
         parents={name: parent for name, parent in parents.items() if name in peaks and parent in peaks},
         threads={c.name: c.threads for c in whole},
         protocols={
-            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=len(c.calls or calls), seed=seed)
+            c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=c.frames or frames, seed=seed)
             for c in whole
         },
         throttled=None if unknown else throttled_after != throttled_before,
@@ -253,8 +257,25 @@ def _run_rounds(
     return rounds, quiet
 
 
-def _protocol(plan: Plan, candidate: Candidate, warm: Mapping[str, Any], *, quiet: bool, frames: int, seed: int) -> str:
+def _stacked(frames: Sequence[Sequence[Tensors]]) -> dict[str, NDArray[Any]]:
+    """Per input one array `(frames, calls, h, w, 3)`, as the worker reads it."""
+    return {
+        name: np.stack([np.concatenate([call[name] for call in frame]) for frame in frames]) for name in frames[0][0]
+    }
+
+
+def _protocol(
+    plan: Plan,
+    candidate: Candidate,
+    warm: Mapping[str, Any],
+    *,
+    quiet: bool,
+    frames: Sequence[Sequence[Tensors]],
+    seed: int,
+) -> str:
     """One paragraph that lets somebody else measure the same."""
+    tiles = len(frames[0])
+    each = "" if tiles == 1 else f", each in {tiles} engine calls (its tiles) that are timed together"
     steady = "until steady" if warm["steady"] else "without becoming steady"
     spinning = "" if quiet else " Its threads kept the CPU busy between turns, which disturbs the other models."
     return (
@@ -263,8 +284,8 @@ def _protocol(plan: Plan, candidate: Candidate, warm: Mapping[str, Any], *, quie
         f"{UNRECORDED['unrecorded_s'] * 1e3:g} ms) and {plan.calls[candidate.name]} recorded ones, then a pause until "
         f"the engine's threads sleep; warm-up of {len(warm['durations_ns'])} calls {steady} (medians of two successive "
         f"windows of {WARM_UP['window']} calls within {WARM_UP['tolerance']:.0%}); threads: {candidate.threads}; "
-        f"batch 1; {frames} evaluation frame(s) in turn; perf_counter_ns around Runner.infer, outputs on the host; "
-        f"no call removed.{spinning}"
+        f"batch 1; {len(frames)} evaluation frame(s) in turn{each}; perf_counter_ns around Runner.infer, "
+        f"outputs on the host; no call removed.{spinning}"
     )
 
 

@@ -3,7 +3,8 @@
 FD is an inherited socket; each request and each answer is one JSON object. Only the clock around `Runner.infer` is
 here; order, rounds and statistics belong to the parent. The request `do` is one of
 
-    load   {entry, path, threads, frames}      frames: an .npz file, one uint8 (M, H, W, 3) per input, cycled over
+    load   {entry, path, threads, frames}      frames: an .npz file, one uint8 (M, T, H, W, 3) per input: M frames
+                                               of T engine calls each, cycled over
     warm   {window, tolerance, min_s, max_s}   -> {durations_ns, steady}
     turn   {unrecorded, unrecorded_s, calls}   -> {durations_ns, quiet}
     peak                                       -> {peak_rss_bytes}
@@ -75,16 +76,21 @@ class Session:
 
 
 def timed_call(runner: Runner, frames: Mapping[str, NDArray[np.uint8]]) -> Call:
-    """A function that runs the next frame at batch 1 and returns the nanoseconds `infer` took, outputs on the host."""
-    count = len(next(iter(frames.values())))
-    batches = itertools.cycle(
-        [{name: np.ascontiguousarray(of_input[i : i + 1]) for name, of_input in frames.items()} for i in range(count)]
-    )
+    """A function that runs the next frame and returns the nanoseconds that it took, outputs on the host.
+
+    `frames` is `(M, T, H, W, 3)` per input: a frame is T calls of `infer` at batch 1, timed together.
+    """
+    count, tiles = next(iter(frames.values())).shape[:2]
+
+    def batch(frame: int, tile: int) -> dict[str, NDArray[np.uint8]]:
+        return {name: np.ascontiguousarray(values[frame, tile : tile + 1]) for name, values in frames.items()}
+
+    turns = itertools.cycle([[batch(frame, tile) for tile in range(tiles)] for frame in range(count)])
 
     def call() -> int:
-        inputs = next(batches)
+        batches = next(turns)
         start = time.perf_counter_ns()
-        outputs = runner.infer(inputs)
+        outputs = [runner.infer(inputs) for inputs in batches]
         stop = time.perf_counter_ns()
         # Freed here, not inside the next call's measured span.
         del outputs

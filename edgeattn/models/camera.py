@@ -97,13 +97,18 @@ class CameraModel(nn.Module):
         return self.network(*(self.normalise(frame.permute(0, 3, 1, 2).float()) for frame in frames))
 
 
-def try_blank(description: Description) -> None:
-    """One blank frame through the untrained network. Raises what the network does with frames that it cannot take."""
+def try_blank(description: Description) -> dict[str, tuple[int, ...]]:
+    """The shapes of the outputs for one blank frame, from the untrained network.
+
+    Raises what the network does with frames that it cannot take.
+    """
     model = CameraModel(description).eval()
     size = description.preprocess
     blank = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     with torch.inference_mode():
-        model(*[blank] * len(description.inputs))
+        outputs = model(*[blank] * len(description.inputs))
+    values = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {name: tuple(value.shape) for name, value in zip(description.outputs, values, strict=False)}
 
 
 def save(model: CameraModel, folder: Path) -> None:

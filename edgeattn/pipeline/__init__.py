@@ -11,7 +11,7 @@ from edgeattn import backends, host
 from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
-from edgeattn.pipeline import bundling, checks, stages
+from edgeattn.pipeline import bundling, checks, given, stages
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built
 from edgeattn.pipeline.stages import Context
@@ -37,9 +37,7 @@ def _stages(state: Run, until: Stage) -> None:
     context = state.context
     stages.data_record(context)  # before anything is built: the splits must not share images
     last = ORDER.index(until)
-    given = context.recipe.weights
-    notes = () if given is None else (f"Not trained in this run: the weights were taken from {given}.",)
-    row = _made(Stage.TRAIN, "fp32", "pytorch", lambda: stages.train(context), notes=notes)
+    row = _made(Stage.TRAIN, "fp32", "pytorch", lambda: stages.train(context), notes=given.notes(context))
     trained = _only(_checked(state, [row]))
     if trained is None or last == 0:
         return

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeattn import host, tasks
+from edgeattn import host, models, tasks
 from edgeattn.artifact import Artifact, Stage, write_atomic
 from edgeattn.backends.base import Runner
 from edgeattn.data.base import Sample
 from edgeattn.framing import Framing
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context, backend_modules, data_record, framing, prepared
+from edgeattn.pipeline.stages import Context, backend_modules, data_record, framing
 from edgeattn.provenance import code_version, library_versions
 
 REFERENCE = "train/fp32"
@@ -29,7 +29,7 @@ _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
 _ACCURACY_LAYOUT = 1
-_LATENCY_LAYOUT = 1
+_LATENCY_LAYOUT = 2
 
 Outputs = list[dict[str, NDArray[Any]]]
 
@@ -80,12 +80,12 @@ def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
         from edgeattn.measure.latency import measure_latency
 
         def candidate(row: Row) -> Candidate:
-            own = _camera_calls(context) if row.stage is Stage.BUNDLE else None
-            return Candidate(row.name, row.entry, _artifact(row).path, context.threads, calls=own)
+            own = timed_frames(context, raw=True) if row.stage is Stage.BUNDLE else None
+            return Candidate(row.name, row.entry, _artifact(row).path, context.threads, frames=own)
 
         measured = measure_latency(
             [candidate(row) for row in rows],
-            prepared(context, context.splits.evaluation, _LATENCY_FRAMES),
+            timed_frames(context),
             reference=REFERENCE,
             parents=_parents(rows),
             seconds=context.recipe.measure.latency_seconds,
@@ -152,8 +152,13 @@ def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _executed(context: Context, row: Row) -> list[str]:
-    """The modules that run when the row's model is called: what they do is part of every figure."""
-    return [row.entry.partition(":")[0], *backend_modules(row.backend), f"edgeattn.tasks.{context.recipe.task}"]
+    """The modules that run when the row's model is called: what they do is part of every figure.
+
+    PyTorch imports the network's own module by its name, so that no import statement leads to it.
+    """
+    recipe = context.recipe
+    network = [models.module_name(recipe.model.name)] if row.backend == "pytorch" else []
+    return [row.entry.partition(":")[0], *backend_modules(row.backend), f"edgeattn.tasks.{recipe.task}", *network]
 
 
 def _parents(rows: Sequence[Row]) -> dict[str, str]:
@@ -232,9 +237,17 @@ def _artifact(row: Row) -> Artifact:
     return row.artifact
 
 
-def _camera_calls(context: Context) -> tuple[dict[str, NDArray[np.uint8]], ...]:
-    """A few evaluation samples as the camera delivers them, all of the first one's size."""
+def timed_frames(context: Context, *, raw: bool = False) -> tuple[tuple[dict[str, NDArray[np.uint8]], ...], ...]:
+    """A few evaluation samples, of each all the engine calls it needs; with `raw` as the camera delivers them.
+
+    Where the size of a frame decides what one costs, as of raw ones and of tiled ones, all are of the first one's.
+    """
     samples = context.splits.evaluation
-    calls = [_raw(context, samples[i]) for i in range(min(_LATENCY_FRAMES, len(samples)))]
-    shapes = {name: frame.shape for name, frame in calls[0].items()}
-    return tuple(call for call in calls if all(frame.shape == shapes[name] for name, frame in call.items()))
+    few = [samples[i] for i in range(min(_LATENCY_FRAMES, len(samples)))]
+    if raw or context.preprocess.fit == "tile":
+        few = [sample for sample in few if _sizes(sample) == _sizes(few[0])]
+    return tuple((_raw(context, sample),) if raw else framing(context, sample).calls for sample in few)
+
+
+def _sizes(sample: Sample) -> list[tuple[int, ...]]:
+    return [frame.shape for frame in sample.frames]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeattn import tasks
 from edgeattn.artifact import Artifact
 from edgeattn.data.base import Sample
-from edgeattn.imaging import Frame, encode_png
+from edgeattn.imaging import Frame, View, encode_png
 from edgeattn.pipeline.checks import REFERENCE, load_outputs
 from edgeattn.pipeline.stages import Context, framing
 
@@ -78,17 +78,34 @@ def gallery(context: Context, checks: dict[str, Artifact]) -> dict[str, Any]:
     return {
         "name": context.splits.evaluation.name(0),
         "frames": [_jpeg(frame, _PICTURE) for frame in sample.frames],
-        "attention": None if attention is None else _jpeg(_heat(attention[0, 0], sample.frame), _PICTURE),
+        "attention": None if attention is None else _jpeg(_attention(context, sample, attention), _PICTURE),
         "results": {name: _drawn(context, sample, values) for name, values in outputs.items()},
     }
 
 
-def _heat(attention: NDArray[Any], frame: Frame) -> Frame:
-    """The map over the frame, scaled to its own greatest value, since weights over many places are all small."""
-    high, wide = frame.shape[:2]
+def _attention(context: Context, sample: Sample, attention: NDArray[Any]) -> Frame:
+    """Tiles were joined in the frame's own pixels; else the map lies in the prepared frame."""
+    preprocess = context.preprocess
+    size = sample.frame.shape[:2] if preprocess.fit == "tile" else (preprocess.height, preprocess.width)
+    return _heat(attention[0, 0], framing(context, sample).views[0], size)
+
+
+def _heat(attention: NDArray[Any], view: View, size: tuple[int, int]) -> Frame:
+    """The map over the frame, scaled to its own greatest value, since weights over many places are all small.
+
+    `size` is the height and width of the network's frame, which the map is spread over; of the camera's frame what the
+    network did not see stays as it is.
+    """
+    frame = view.frame
     scaled = np.asarray(attention, np.float32) / max(float(attention.max()), 1e-6)
-    enlarged = cv2.resize(np.clip(scaled * 255, 0, 255).astype(np.uint8), (wide, high), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.addWeighted(frame, 0.5, cv2.applyColorMap(enlarged, cv2.COLORMAP_VIRIDIS), 0.5, 0), np.uint8)
+    spread = cv2.resize(np.clip(scaled * 255, 0, 255).astype(np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
+    matrix, whole = view.matrix[:2], frame.shape[1::-1]
+    back = cv2.warpAffine(
+        spread, matrix, whole, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+    seen = cv2.warpAffine(np.ones(size, np.uint8), matrix, whole, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+    mixed = cv2.addWeighted(frame, 0.5, cv2.applyColorMap(back, cv2.COLORMAP_VIRIDIS), 0.5, 0)
+    return np.where(seen[..., None] > 0, mixed, frame).astype(np.uint8)
 
 
 def _png(frame: Frame, side: int) -> str:

@@ -31,14 +31,12 @@ from edgeattn.artifact import (
 )
 from edgeattn.data.base import Dataset, Sample, Splits, assert_disjoint, sample_hash, set_hash
 from edgeattn.errors import ModelError
-from edgeattn.framing import Framing, frame_up
+from edgeattn.framing import Framing, choose_calls, frame_up
 from edgeattn.imaging import Preprocess
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
 from edgeattn.tasks.base import MetricSpec, metric_of
-
-_TILES_MIN = 300  # tiles that calibration takes at least, where the samples give so many
 
 
 @dataclass(frozen=True)
@@ -96,20 +94,12 @@ def framing(context: Context, sample: Sample) -> Framing:
 
 
 def prepared(context: Context, dataset: Dataset, count: int | None = None) -> list[dict[str, NDArray[np.uint8]]]:
-    """Engine inputs of the first samples of a split (all when None): one per sample, `count` of them.
+    """Engine inputs of the first `count` samples of a split (all when None), one of each.
 
-    Of a sample that is cut into tiles each gives one; where there are fewer samples than `count`, further ones.
+    Of samples that are cut into tiles it may be more (see `choose_calls`).
     """
     number = len(dataset) if count is None else min(count, len(dataset))
-    calls = [framing(context, dataset[i]).calls for i in range(number)]
-    wanted = number if count is None else count
-    if context.preprocess.fit != "tile":
-        return [of_sample[0] for of_sample in calls]
-    # Round by round: the middle tile of each sample first, since a corner is often empty.
-    shifted = [of_sample[len(of_sample) // 2 :] + of_sample[: len(of_sample) // 2] for of_sample in calls]
-    longest = max((len(of_sample) for of_sample in shifted), default=0)
-    turns = [of_sample[turn] for turn in range(longest) for of_sample in shifted if turn < len(of_sample)]
-    return turns[: max(wanted, _TILES_MIN)] if count is None else turns[:wanted]
+    return choose_calls([framing(context, dataset[i]).calls for i in range(number)], count)
 
 
 def data_record(context: Context) -> Artifact:
@@ -260,6 +250,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]
         inputs["preprocess"] = context.preprocess.to_dict()
         inputs["prepared_by"] = code_version("edgeattn.framing")
+        inputs["compared_by"] = code_version(f"edgeattn.tasks.{recipe.task}")
         inputs["vnni"] = vnni
     return context.build(Stage.QUANTIZE, precision.value, inputs, make)
 

@@ -42,10 +42,14 @@ def validate(context: Context, until: Stage) -> None:
             f"recipe {recipe.name}: the task {task.name} is trained on targets of the kind '{task.target}', the data "
             f"give '{splits.kind}'; change task or data."
         )
+    _check_metric(context, task)
+    _check_augment(context)
     if until not in (Stage.TRAIN, Stage.EXPORT) and Precision.INT8 in context.wanted and recipe.input.fit != "tile":
         calibration.held_back(len(splits.calibration), recipe.quantize.search_samples)
-    # Importing a network costs torch's start; a model that was trained already has proven its settings.
-    if context.force or stages.trained(context) is None:
+    # Importing a network costs torch's start; a model that was trained already has proven its settings, on these data
+    # unless its weights were given.
+    unproven = recipe.weights is not None and splits.kind == "image"
+    if context.force or unproven or stages.trained(context) is None:
         _check_model(context)
 
 
@@ -58,12 +62,47 @@ def _check_frame(context: Context) -> None:
     labels = context.splits.labels
     try:
         description = Description(recipe.model.name, recipe.model.settings, labels, context.preprocess, zero, one)
-        try_blank(description)
+        shapes = try_blank(description)
     except (ValueError, RuntimeError, ModelError) as error:
         raise RecipeError(
             f"recipe {recipe.name}: the model {recipe.model.name} cannot take frames of {recipe.input.height} x "
             f"{recipe.input.width} pixels ({str(error).splitlines()[0]}); change input or model."
         ) from error
+    if context.splits.kind == "image":
+        _check_scale(context, shapes)
+
+
+def _check_scale(context: Context, shapes: dict[str, tuple[int, ...]]) -> None:
+    """A restored image must be as large as its clean one, whose frame the data's degradation makes smaller."""
+    recipe, degradation = context.recipe, context.splits.degradation
+    scale = 1 if degradation is None else degradation.scale
+    found = shapes.get(tasks.find(recipe.task).decoding["output"], ())[-2:]
+    if found and found != (recipe.input.height * scale, recipe.input.width * scale):
+        raise RecipeError(
+            f"recipe {recipe.name}: the model {recipe.model.name} makes {found[0]} x {found[1]} pixels of a frame of "
+            f"{recipe.input.height} x {recipe.input.width}, the data's clean images are {scale} time(s) as large as "
+            "their frames; make the scale of model and data equal."
+        )
+
+
+def _check_metric(context: Context, task: Task) -> None:
+    metric, labels = context.metric, len(context.splits.labels)
+    if metric.labels not in (None, labels):
+        others = ", ".join(other.name for other in task.metrics if other.labels in (None, labels))
+        raise RecipeError(
+            f"recipe {context.recipe.name}: the metric {metric.name} is of {metric.labels} labels, the data give "
+            f"{labels}; choose another: {others}."
+        )
+
+
+def _check_augment(context: Context) -> None:
+    recipe = context.recipe
+    augment = recipe.train.augment
+    if recipe.weights is None and context.splits.degradation is not None and (augment.noise or augment.erase):
+        raise RecipeError(
+            f"recipe {recipe.name}: train.augment.noise and train.augment.erase are not for clean images, which the "
+            "data's degradation spoils; leave them out, and set data.noise or data.holes."
+        )
 
 
 def _check_input(context: Context, task: Task) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeattn import runtime
-from edgeattn.errors import EdgeattnError
+from edgeattn.errors import EdgeattnError, StorageError
 from edgeattn.runtime.run import line, run
 from edgeattn.runtime.verify import verify
 from edgeattn.tasks.base import Result
@@ -45,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (such as `head`) has what it wanted; without this the interpreter complains while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # What is left in the buffer of standard output would fail again when Python ends.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+        where, why = error.filename or "the output", error.strerror or error
+        print(f"edgeattn: {where} cannot be read or written ({why}).", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,28 +29,35 @@ def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
 
     For one image or video `out` may also name a folder. An overlay keeps its image's name, with `.png` added where the
     suffix is of no format that can be written. A video appears under its name when it is complete. Raises DataError
-    when `out` is the source itself or cannot take it.
+    when `out` is the source itself or cannot take it, StorageError when it is a name that the disk cannot have.
     """
     if out is None:
         yield None
     elif source.kind == "video":
-        with _video(source, _destination(source, out, VIDEOS, source.path.with_suffix(".mp4").name)) as sink:
+        with storage_errors(out):
+            path = _destination(source, out, VIDEOS, source.path.with_suffix(".mp4").name)
+        with _video(source, path) as sink:
             yield sink
     elif source.kind == "image":
-        path = _destination(source, out, _WRITTEN, _overlay_name(source.path))
+        with storage_errors(out):
+            path = _destination(source, out, _WRITTEN, _overlay_name(source.path))
         yield _Images({printable(source.path.name): path})
     else:
-        if out.exists() and not out.is_dir():
-            raise DataError(
-                f"--out must be a folder for the overlays of the folder {source.path}, but {out} is a file."
-            )
-        if out.resolve() == source.path.resolve():
-            raise DataError(f"The overlays would replace the images in {source.path}; give another folder with --out.")
+        with storage_errors(out):
+            _check_folder(source, out)
         yield _Images({printable(image.name): out / _overlay_name(image) for image in source.images})
 
 
 def _overlay_name(image: Path) -> str:
     return image.name if image.suffix.lower() in _WRITTEN else f"{image.name}.png"
+
+
+def _check_folder(source: Source, out: Path) -> None:
+    """Raises DataError unless `out` can be the folder of a folder's overlays."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out must be a folder for the overlays of the folder {source.path}, but {out} is a file.")
+    if out.resolve() == source.path.resolve():
+        raise DataError(f"The overlays would replace the images in {source.path}; give another folder with --out.")
 
 
 def _destination(source: Source, out: Path, suffixes: frozenset[str], name: str) -> Path:

@@ -33,8 +33,17 @@ class Source:
 
 
 def find(source: str) -> Source:
-    """What `source` is. Raises DataError when it does not exist or a folder holds no images."""
+    """What `source` is. Raises DataError when it does not exist or cannot be read, or a folder holds no images."""
     path = Path(source)
+    try:
+        return _found(path)
+    except OSError as error:
+        raise DataError(
+            f"The source {path} cannot be read ({error.strerror}); give an image, a folder of images or a video file."
+        ) from error
+
+
+def _found(path: Path) -> Source:
     if path.is_dir():
         # Hidden files are thumbnails and what macOS leaves beside each file on other disks (._name).
         shown = (file for file in path.iterdir() if not file.name.startswith("."))

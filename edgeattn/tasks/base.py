@@ -24,13 +24,14 @@ class MetricSpec:
     """`unit` is what `metric_delta` and `metric_drop_max` are counted in, "" for a share of 1.
 
     `binary`: the first score of a sample is 1 (right) or 0 (wrong) and the metric their mean, which allows McNemar's
-    test.
+    test. `labels`: how many labels the data must have for it to mean anything; None for any number.
     """
 
     name: str
     unit: str
     higher_is_better: bool
     binary: bool
+    labels: int | None = None
 
 
 class Result(Protocol):

@@ -78,8 +78,8 @@ class Segment:
         MetricSpec(name="mIoU", unit="%", higher_is_better=True, binary=False),
         MetricSpec(name="pixel_accuracy", unit="%", higher_is_better=True, binary=False),
         MetricSpec(name="dice", unit="%", higher_is_better=True, binary=False),
-        MetricSpec(name="f1", unit="", higher_is_better=True, binary=False),
-        MetricSpec(name="auc", unit="", higher_is_better=True, binary=False),
+        MetricSpec(name="f1", unit="", higher_is_better=True, binary=False, labels=2),
+        MetricSpec(name="auc", unit="", higher_is_better=True, binary=False, labels=2),
     )
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +14,11 @@ import pytest
 import edgeattn
 from edgeattn import host, report
 from edgeattn.backends import openvino
+
+_FILE = Path(__file__).parents[1] / "report/sample_reports.py"
+_SPEC = importlib.util.spec_from_file_location("sample_reports_of_a_deployment", _FILE)
+made = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(made)
 
 ROWS = [
     "train/fp32",
@@ -214,3 +221,13 @@ def test_a_stage_that_proves_itself_wrong_is_a_verdict_too(deployed, tool, store
     assert "at least 400 dB expected" in values["verdict"]["reasons"][0]
     assert "export/fp32: " + rows(values)["export/fp32"]["reason"] == values["verdict"]["reasons"][0]
     assert "NOT PASSED" in ended.out
+
+
+def test_json_on_standard_output_knows_no_nan(within, monkeypatch):
+    """As in report.json: a figure that is none is null."""
+    values = made.detect()
+    values["rows"][0]["metric"]["value"] = math.nan
+    monkeypatch.setattr("edgeattn.pipeline.validate.validate", lambda context, until: None)
+    monkeypatch.setattr("edgeattn.pipeline.run", lambda context, on_row, until: values | {"bundle": None})
+    ended = within("deploy", "tiny.yaml", "--json", "--out", "out")
+    assert json.loads(ended.out, parse_constant=pytest.fail)["rows"][0]["metric"]["value"] is None

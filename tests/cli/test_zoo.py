@@ -198,3 +198,30 @@ def test_an_interrupted_deployment_ends_by_itself(tool):
     ended = running.end(30)
     assert ended.code == 130 and "Traceback" not in ended.err
     assert (tool.folder / "tidied").exists() and "[2/2]" not in ended.out
+
+
+_LATIN = f"{BEGIN}\n{END}\nCaf\xe9\n".encode("latin-1")
+
+
+def test_a_file_for_the_table_that_is_no_text(deploys, within, tool):
+    """Found before anything is deployed."""
+    called = deploys(good=(0, made.detect()))
+    (tool.folder / "NOTES.md").write_bytes(_LATIN)
+    ended = within("zoo", "good", "--into", "NOTES.md")
+    assert (ended.code, called) == (2, [])
+    assert (
+        ended.error
+        == "NOTES.md is not UTF-8 text (byte 67); save it as UTF-8, or give another file with --into.".replace(
+            "67", str(_LATIN.index(b"\xe9"))
+        )
+    )
+
+
+def test_a_file_for_the_table_that_changes_meanwhile(within, tool, monkeypatch):
+    report.render(made.detect(), tool.folder / "all/good")
+    (tool.folder / "NOTES.md").write_bytes(_LATIN)
+    monkeypatch.setattr(zoo, "_check_place", lambda path: None)
+    ended = within("zoo", "--pages", "--out", "all", "--into", "NOTES.md")
+    assert ended.code == 2
+    assert ended.error.startswith("NOTES.md is not UTF-8 text")
+    assert (tool.folder / "NOTES.md").read_bytes() == _LATIN

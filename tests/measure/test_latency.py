@@ -25,7 +25,7 @@ from edgeattn.measure.latency import (
 )
 
 MS = 1_000_000
-CALLS = [{"frame": np.zeros((1, 2, 2, 3), np.uint8)}, {"frame": np.ones((1, 2, 2, 3), np.uint8)}]
+FRAMES = [({"frame": np.zeros((1, 2, 2, 3), np.uint8)},), ({"frame": np.ones((1, 2, 2, 3), np.uint8)},)]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def measure(monkeypatch, tmp_path):
     """Measures the named fake entries; `measure.reaped()` says whether every process they started is gone."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
-    def run(*entries, own=None, shared=CALLS, **settings):
-        candidates = [Candidate(e, f"fake_runners:{e}", tmp_path, threads=2, calls=own) for e in entries]
+    def run(*entries, own=None, shared=FRAMES, **settings):
+        candidates = [Candidate(e, f"fake_runners:{e}", tmp_path, threads=2, frames=own) for e in entries]
         settings = {"reference": entries[0], "parents": {}, "seconds": 0.01, **settings}
         return measure_latency(candidates, shared, **settings)
 
@@ -179,12 +179,24 @@ def test_interleaved_processes(measure):
 
 
 def test_the_protocol_counts_the_frames_that_were_really_used(measure):
-    own = tuple({"frame": np.zeros((1, 2, 2, 3), np.uint8)} for _ in range(5))
-    assert "batch 1; 5 evaluation frame(s)" in measure("fast", own=own).latencies["fast"].protocol
+    own = tuple(({"frame": np.zeros((1, 2, 2, 3), np.uint8)},) for _ in range(5))
+    assert "batch 1; 5 evaluation frame(s) in turn; perf" in measure("fast", own=own).latencies["fast"].protocol
+
+
+@pytest.mark.serial
+def test_a_frame_of_several_calls_is_timed_as_one(measure):
+    """Four tiles of 1 ms each are a frame of 4 ms; `n` counts frames."""
+    tile = {"frame": np.zeros((1, 2, 2, 3), np.uint8)}
+    result = measure("fast", shared=[(tile,) * 4] * 2).latencies["fast"]
+    assert (result.n, result.min_ms >= 4.0) == (200, True)
+    assert (
+        "2 evaluation frame(s) in turn, each in 4 engine calls (its tiles) that are timed together" in result.protocol
+    )
 
 
 def test_two_inputs_reach_the_worker_together(measure):
-    pairs = [{"a": np.full((1, 2, 2, 3), i, np.uint8), "b": np.full((1, 2, 2, 3), i + 7, np.uint8)} for i in range(3)]
+    frames = [np.full((1, 2, 2, 3), i, np.uint8) for i in range(3)]
+    pairs = [({"a": frame, "b": frame + np.uint8(7)},) for frame in frames]
     result = measure("two_inputs", shared=pairs).latencies["two_inputs"]
     assert result.n >= 200
     assert "3 evaluation frame(s)" in result.protocol
@@ -281,7 +293,7 @@ def test_a_crash_on_the_way_out_costs_no_measurement(measure):
 def test_a_missing_library_is_one(tmp_path):
     candidate = Candidate("a", "no_such_module_here:load", tmp_path, 1)
     with pytest.raises(MissingLibrary, match="no_such_module_here"):
-        measure_latency([candidate], CALLS, reference="a", parents={})
+        measure_latency([candidate], FRAMES, reference="a", parents={})
 
 
 @pytest.mark.parametrize(
@@ -291,7 +303,7 @@ def test_a_missing_library_is_one(tmp_path):
 def test_names_must_be_known_and_unique(names, reference, parents, tmp_path):
     candidates = [Candidate(name, "json:load", tmp_path, 1) for name in names]
     with pytest.raises(ValueError, match="unique candidates"):
-        measure_latency(candidates, CALLS, reference=reference, parents=parents)
+        measure_latency(candidates, FRAMES, reference=reference, parents=parents)
 
 
 def test_no_frames(tmp_path):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,23 @@ class Recorder:
 
 def test_frames_are_cycled_at_batch_one():
     runner = Recorder()
-    call = timed_call(runner, {"frame": np.arange(9, dtype=np.uint8).reshape(3, 1, 1, 3)})
+    call = timed_call(runner, {"frame": np.arange(9, dtype=np.uint8).reshape(3, 1, 1, 1, 3)})
     assert all(call() >= 0 for _ in range(4))
     assert runner.seen == [((1, 1, 1, 3), value) for value in (2, 5, 8, 2)]
+
+
+def test_the_tiles_of_a_frame_are_one_call():
+    """Two frames of three tiles: the time goes from before the first tile to after the third."""
+
+    class Sleeping(Recorder):
+        def infer(self, inputs):
+            time.sleep(0.002)
+            return super().infer(inputs)
+
+    runner = Sleeping()
+    call = timed_call(runner, {"frame": np.arange(6, dtype=np.uint8).reshape(2, 3, 1, 1, 1)})
+    assert all(call() >= 6_000_000 for _ in range(3))
+    assert runner.seen == [((1, 1, 1, 1), value) for value in (0, 1, 2, 3, 4, 5, 0, 1, 2)]
 
 
 def test_two_inputs_are_cycled_together():
@@ -37,7 +52,7 @@ def test_two_inputs_are_cycled_together():
             return {}
 
     runner = Pairs()
-    frames = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1)
+    frames = np.arange(2, dtype=np.uint8).reshape(2, 1, 1, 1, 1)
     call = timed_call(runner, {"frame_a": frames, "frame_b": frames + np.uint8(10)})
     for _ in range(3):
         call()

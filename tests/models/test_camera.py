@@ -129,8 +129,8 @@ def test_tiles_are_described_with_their_overlap(saved):
     assert "overlap" not in json.loads((saved / "model.json").read_text())["preprocess"]
 
 
-def test_a_blank_frame_tells_of_sides_that_do_not_fit(paired):
-    camera.try_blank(DESCRIPTION)
+def test_a_blank_frame_tells_of_shapes_and_of_sides_that_do_not_fit(paired):
+    assert camera.try_blank(DESCRIPTION) == {"logits": (1, len(DESCRIPTION.labels))}
     camera.try_blank(paired(apart=True))
     odd = dataclasses.replace(
         DESCRIPTION, name="region_attention", settings={"stages": [8], "grids": [4]}, preprocess=Preprocess(18, 24)

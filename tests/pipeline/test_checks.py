@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeattn import provenance
 from edgeattn.artifact import Stage, Store
 from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.data.base import Sample, Splits
@@ -229,10 +230,60 @@ def test_both_frames_are_given_as_they_are_or_prepared(aligning):
 
 def test_frames_that_are_timed_together_are_of_one_size(aligning):
     """An engine call takes arrays of one shape: pairs of which either frame differs are left out."""
-    calls = checks._camera_calls(aligning)
-    assert [{name: frame.shape for name, frame in call.items()} for call in calls] == [
-        {"frame_a": (1, 8, 10, 3), "frame_b": (1, 8, 8, 3)}
+    frames = checks.timed_frames(aligning, raw=True)
+    assert [[{name: value.shape for name, value in call.items()} for call in frame] for frame in frames] == [
+        [{"frame_a": (1, 8, 10, 3), "frame_b": (1, 8, 8, 3)}]
     ] * 2
+
+
+def test_prepared_frames_are_of_one_size_anyway(aligning):
+    frames = checks.timed_frames(aligning)
+    assert [[{name: value.shape for name, value in call.items()} for call in frame] for frame in frames] == [
+        [{"frame_a": (1, 8, 8, 3), "frame_b": (1, 8, 8, 3)}]
+    ] * 4
+
+
+def test_of_tiled_frames_whole_ones_are_timed_in_every_row(context, rows, monkeypatch):
+    """16 x 24 pixels are six tiles of 8; the engines get all of them and the bundle the same frames as they are."""
+    tile = Recipe(**{**RECIPE, "task": "segment", "input": {"height": 8, "width": 8, "fit": "tile", "overlap": 0}})
+    tiling = replace(context, recipe=tile)
+    sizes = [(16, 24), (16, 24), (8, 24), (16, 24)]
+    rng = np.random.default_rng(0)
+    evaluation = Images(
+        Sample(rng.integers(0, 256, (*size, 3), dtype=np.uint8), np.zeros(size, np.uint8)) for size in sizes
+    )
+    tiling.__dict__["splits"] = Splits(images(1), images(2), evaluation, ("a", "b"), "f", "t", kind="mask")
+    given = {}
+
+    def measured(candidates, frames, **settings):
+        given.update({c.name: c.frames or frames for c in candidates})
+        return latency.Measured({}, dict.fromkeys(given, "made up"))
+
+    monkeypatch.setattr(latency, "measure_latency", measured)
+    bundle = replace(rows[2], stage=Stage.BUNDLE)
+    checks.latency(tiling, [*rows, bundle])
+    for row in rows:
+        assert [[call["frame"].shape for call in frame] for frame in given[row.name]] == [[(1, 8, 8, 3)] * 6] * 3
+    whole = [call["frame"][0] for (call,) in given["bundle/int8"]]
+    assert [frame.shape for frame in whole] == [(16, 24, 3)] * 3
+    for calls, frame in zip(given["compile/int8"], whole, strict=True):
+        assert (calls[5]["frame"][0] == frame[8:, 16:]).all()
+
+
+def test_a_changed_network_is_another_figure_of_pytorch_only(context, rows, tmp_path, monkeypatch):
+    """Its module is found by name, so no import statement of the backend leads to it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "checknets").mkdir()
+    own = replace(context, recipe=Recipe(**{**RECIPE, "model": {"name": "checknets.net"}}))
+    own.__dict__["splits"] = context.splits
+    found = []
+    for line in ("ONE = 1\n", "ONE = 2\n"):
+        for cached in (provenance._source, provenance._module_hash, provenance._folders):
+            cached.cache_clear()
+        (tmp_path / "checknets/net.py").write_text(line)
+        codes = [checks._accuracy_inputs(own, row, None)["code"] for row in rows]
+        found.append([*codes, checks._latency_inputs(own, rows)["code"], checks._latency_inputs(own, rows[1:])["code"]])
+    assert [one != other for one, other in zip(*found, strict=True)] == [True, False, False, True, False]
 
 
 def test_the_metric_that_is_asked_for_is_another_check(context, rows, monkeypatch):

@@ -326,3 +326,15 @@ def test_splits_that_share_an_image_end_it_before_anything_is_trained(world, mon
     with pytest.raises(DataError):
         world.run()
     assert world.made == []
+
+
+def test_weights_of_an_unknown_training_are_said_to_be_in_every_form_of_the_report(world, tmp_path):
+    """Their row carries the sentence; the page and the comment show it."""
+    values = world.run(Stage.EXPORT, weights=str(tmp_path / "given"))
+    sentence = (
+        "What they were trained on is unknown, so that images that are evaluated on here may have been trained on."
+    )
+    assert values["rows"][0]["notes"][1] == sentence
+    assert all(sentence not in note for row in values["rows"][1:] for note in row["notes"])
+    for path in report.render(values, tmp_path / "out"):
+        assert sentence in path.read_text()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeattn import provenance
-from edgeattn.artifact import WEIGHT_FILES, Store
+from edgeattn.artifact import WEIGHT_FILES, Precision, Store
 from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import DataError, ModelError
 from edgeattn.pipeline import stages
@@ -95,6 +96,18 @@ def test_calibration_takes_at_least_so_many_tiles_and_no_more(context):
     found = tiles(context, samples, None)
     assert len(found) == len(set(found)) == 300
     assert {number: sum(n == number for n, _ in found) for number in range(10)} == dict.fromkeys(range(10), 30)
+
+
+@pytest.mark.parametrize(
+    ("key", "module"), [("compared_by", "edgeattn.tasks.classify"), ("prepared_by", "edgeattn.framing")]
+)
+def test_int8_knows_who_chose_its_frames_and_judged_it(context, key, module):
+    """The setting is chosen by the task's own comparison; which frames it is chosen on is decided in `framing`."""
+    built = []
+    made = context()
+    made.__dict__["build"] = lambda stage, variant, inputs, make: built.append(inputs)
+    stages.quantize(made, SimpleNamespace(sha256="0"), Precision.INT8)
+    assert built[0][key] == provenance.code_version(module)
 
 
 def weights(folder, text="{}"):

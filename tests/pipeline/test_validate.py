@@ -9,8 +9,10 @@ import pytest
 from edgeattn import backends
 from edgeattn.artifact import Stage, Store
 from edgeattn.data.base import Splits
+from edgeattn.data.degrade import Degradation
 from edgeattn.errors import DataError, ModelError, RecipeError
 from edgeattn.pipeline import stages
+from edgeattn.pipeline import validate as validation
 from edgeattn.pipeline.stages import Context
 from edgeattn.pipeline.validate import validate
 from edgeattn.recipe import Recipe, Target
@@ -30,7 +32,14 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "find_compiler", lambda name: None)
     monkeypatch.setattr(stages, "trained", lambda context: "a network whose settings are known to be right")
 
-    def make(images: int, variants: tuple[str, ...], kind: str = "label", **changes: Any) -> Context:
+    def make(
+        images: int,
+        variants: tuple[str, ...],
+        kind: str = "label",
+        labels: tuple[str, ...] = ("a", "b"),
+        degradation: Degradation | None = None,
+        **changes: Any,
+    ) -> Context:
         made = Context(
             recipe=Recipe(**{**RECIPE, "variants": variants, **changes}),
             target=Target(name="cpu", title="t", backend="openvino", precisions=("fp32", "int8")),
@@ -38,7 +47,7 @@ def context(tmp_path, monkeypatch):
             data_root=tmp_path,
             progress=lambda done, total, text: None,
         )
-        made.__dict__["splits"] = Splits([], [None] * images, [], ("a", "b"), "f", "t", kind=kind)
+        made.__dict__["splits"] = Splits([], [None] * images, [], labels, "f", "t", kind=kind, degradation=degradation)
         return made
 
     return make
@@ -64,6 +73,11 @@ def test_where_int8_is_not_made_no_calibration_image_is_asked_for(context, image
     validate(context(images, variants), until)
 
 
+RESTORE = {"task": "restore", "kind": "image", "labels": (), "degradation": Degradation(noise=25)}
+SPOILT = (
+    "recipe mine: train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
+    "spoils; leave them out, and set data.noise or data.holes."
+)
 TILE = {"height": 64, "width": 32, "fit": "tile"}
 REFUSED = {
     "a metric the task lacks": ({"metric": "top5"}, "The task classify has no metric 'top5'; known: top1."),
@@ -75,6 +89,18 @@ REFUSED = {
     "an overlap of a whole tile": (
         {"input": {**TILE, "overlap": 32}, "task": "segment", "kind": "mask"},
         "recipe mine: input.overlap must be less than a tile of 64 x 32 pixels, got 32.",
+    ),
+    "a metric of two classes on three": (
+        {"metric": "auc", "task": "segment", "kind": "mask", "labels": ("a", "b", "c")},
+        "recipe mine: the metric auc is of 2 labels, the data give 3; choose another: mIoU, pixel_accuracy, dice.",
+    ),
+    "noise on what the data spoil": (
+        {**RESTORE, "train": {"epochs": 1, "augment": {"noise": 5}}},
+        SPOILT,
+    ),
+    "holes in what the data spoil": (
+        {**RESTORE, "train": {"epochs": 1, "augment": {"erase": 0.5}}},
+        SPOILT,
     ),
     "data of another kind": (
         {"kind": "mask"},
@@ -97,9 +123,22 @@ def test_what_does_not_go_together_is_refused(context, changes, sentence, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("changes", [{"metric": "top1"}, {"input": {"height": 8, "width": 8, "overlap": 99}}])
-def test_what_does_go_together(context, changes):
-    """An overlap means nothing where nothing is tiled."""
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric": "top1"},
+        {"input": {"height": 8, "width": 8, "overlap": 99}},
+        {"task": "segment", "kind": "mask", "metric": "f1"},
+        {"task": "segment", "kind": "mask", "metric": "dice", "labels": ("a", "b", "c")},
+        {**RESTORE, "degradation": None, "train": {"epochs": 1, "augment": {"noise": 5}}},
+        {**RESTORE, "weights": "given", "train": {"epochs": 1, "augment": {"noise": 5}}, "scaled": True},
+    ],
+)
+def test_what_does_go_together(context, changes, monkeypatch):
+    """An overlap means nothing where nothing is tiled, nor do changes of training frames where nothing is trained."""
+    changes = dict(changes)
+    if changes.pop("scaled", False):
+        monkeypatch.setattr(validation, "_check_model", lambda context: None)
     validate(context(3, ("fp32",), **changes), Stage.BUNDLE)
 
 
@@ -184,3 +223,39 @@ def test_weights_that_are_not_there_are_found_before_anything_is_made(context, m
     with pytest.raises(ModelError, match=r"The weights in no/such are incomplete \(No such file or directory: model"):
         validate(context(3, ("fp32",), weights="no/such"), Stage.BUNDLE)
     assert not list(tmp_path.iterdir())
+
+
+UNET = {"name": "restore_unet", "widths": [8], "blocks": [1], "stem": 1}
+
+
+@pytest.mark.parametrize("weights", [None, "given"])
+@pytest.mark.parametrize(
+    ("model", "data", "says"),
+    [
+        (1, 1, None),
+        (2, 2, None),
+        (2, 1, "makes 64 x 64 pixels of a frame of 32 x 32, the data's clean images are 1 time(s) as large as their"),
+        (1, 4, "makes 32 x 32 pixels of a frame of 32 x 32, the data's clean images are 4 time(s) as large as their"),
+    ],
+)
+def test_the_scales_of_network_and_data_must_be_equal(context, monkeypatch, weights, model, data, says):
+    """Also of given weights that an earlier run proved to be the network's: on other data."""
+    if weights is None:
+        monkeypatch.setattr(stages, "trained", lambda context: None)
+    settings = {**RESTORE, "degradation": Degradation(scale=data), "model": {**UNET, "scale": model}}
+    made = context(3, ("fp32",), **settings, weights=weights)
+    if says is None:
+        validate(made, Stage.BUNDLE)
+        return
+    with pytest.raises(RecipeError) as caught:
+        validate(made, Stage.BUNDLE)
+    assert says in str(caught.value)
+    assert str(caught.value).endswith("; make the scale of model and data equal.")
+
+
+def test_frames_that_no_degradation_makes_are_as_large_as_their_clean_images(context, monkeypatch):
+    monkeypatch.setattr(stages, "trained", lambda context: None)
+    settings = {**RESTORE, "degradation": None}
+    validate(context(3, ("fp32",), **settings, model=UNET), Stage.BUNDLE)
+    with pytest.raises(RecipeError, match="clean images are 1 time"):
+        validate(context(3, ("fp32",), **settings, model={**UNET, "scale": 2}), Stage.BUNDLE)

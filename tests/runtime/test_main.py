@@ -16,7 +16,9 @@ main = command.main
 
 @pytest.fixture
 def paths(bundle: Path, image: Path) -> dict[str, Path]:
-    return {"bundle": bundle, "image": image}
+    video = image.with_name("a.mp4")
+    video.write_bytes(b"never opened")
+    return {"BUNDLE": bundle, "IMAGE": image, "FOLDER": image.parent, "VIDEO": video}
 
 
 @pytest.fixture
@@ -58,18 +60,40 @@ def test_run(bundle: Path, backend: Any, image: Path, tmp_path: Path, capsys: py
         (["run", "BUNDLE", "--source", "IMAGE", "--threads", "0"], 2, "1 or more"),
         (["verify", "BUNDLE", "--key", "missing.pem"], 2, "is not signed"),
         (["run", "BUNDLE", "--source", "IMAGE", "--out", "IMAGE/x.png"], 3, "cannot be written"),
+        (["verify", "L" * 300], 2, "(File name too long)"),
+        (["run", "BUNDLE", "--source", "L" * 300], 2, "cannot be read (File name too long); give an image"),
+        (["run", "BUNDLE", "--source", "IMAGE", "--out", "L" * 300], 3, "cannot be written (File name too long)"),
+        (["run", "BUNDLE", "--source", "IMAGE", "--out", "L" * 300 + ".png"], 3, "cannot be written (File name too"),
+        (["run", "BUNDLE", "--source", "FOLDER", "--out", "L" * 300], 3, "cannot be written (File name too long)"),
+        (["run", "BUNDLE", "--source", "VIDEO", "--out", "L" * 300 + ".mp4"], 3, "cannot be written (File name too"),
     ],
 )
 @pytest.mark.usefixtures("backend")
 def test_one_sentence_and_the_right_code(
     paths: dict[str, Path], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
 ) -> None:
-    filled = [text.replace("BUNDLE", str(paths["bundle"])).replace("IMAGE", str(paths["image"])) for text in arguments]
+    filled = list(arguments)
+    for name, path in paths.items():
+        filled = [text.replace(name, str(path)) for text in filled]
     assert main(filled) == code
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("edgeattn: ") and says in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_an_output_that_takes_nothing(onnx_bundle: Path, image: Path) -> None:
+    """As of `edgeattn run`: the disk below standard output is full."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "edgeattn.runtime", "run", str(onnx_bundle), "--source", str(image)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 3
+    assert ended.stderr == "edgeattn: the output cannot be read or written (No space left on device).\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "x.edgeattn"], ["verify"]])

@@ -1,0 +1,54 @@
+"""What the targets of the Makefile call, with a tool that only notes it; what a benchmark does without its bundle."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """`make(target)` in a folder whose environment is set up; returns the calls of `edgeattn` in order."""
+    shutil.copyfile(ROOT / "Makefile", tmp_path / "Makefile")
+    for name in ("pyproject.toml", "constraints.txt", ".venv/bin/edgeattn", ".venv/.complete"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('#!/bin/sh\necho "$@" >> calls\n')
+    (tmp_path / ".venv/bin/edgeattn").chmod(0o755)
+
+    def run(target):
+        subprocess.run(["make", "--silent", target], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        calls = tmp_path / "calls"
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("reports", "calls"),
+    [
+        ([], []),
+        (["a"], ["report reports/a"]),
+        (["zoo/b", "zoo/c"], ["report reports/zoo/b", "report reports/zoo/c", "zoo --pages"]),
+        (["a", "zoo/b"], ["report reports/a", "report reports/zoo/b", "zoo --pages"]),
+    ],
+)
+def test_every_report_is_rendered_again_and_the_pages_of_the_zoo(make, tmp_path, reports, calls):
+    for name in reports:
+        (tmp_path / "reports" / name).mkdir(parents=True)
+        (tmp_path / "reports" / name / "report.json").write_text("{}")
+    assert make("report") == calls
+
+
+def test_without_a_bundle_the_alignment_benchmark_says_so_and_is_no_failure(tmp_path):
+    script = ROOT / "benchmarks/alignment_against_sift.py"
+    ended = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == (
+        "There is no bundle in reports/zoo/bsds_align; name one, or make it with: edgeattn zoo bsds_align\n"
+    )
