@@ -26,6 +26,7 @@ from edgeattn.stats import Interval, percentile, ratio_of_rounds
 
 MIN_ROUNDS, MAX_ROUNDS = 20, 50
 MIN_CALLS, MAX_CALLS = 10, 100
+TURN_S = 0.5  # of recorded calls are enough for a turn, however few they are
 WARM_UP = {"window": 10, "tolerance": 0.05, "min_s": 0.3, "max_s": 10.0}
 # The caches and the clock frequency were somebody else's before the turn.
 UNRECORDED = {"unrecorded": 3, "unrecorded_s": 0.005}
@@ -108,13 +109,15 @@ def plan_rounds(typical_ns: Mapping[str, float], seconds: float) -> Plan:
     """Spend about `seconds` of recorded calls per candidate, but at least 20 rounds of 10 and at most 50 of 100.
 
     The slowest decides the number of rounds; the faster ones make more calls in each. 2 ms and 20 ms, 5 seconds:
-    5 / (10 x 0.020) = 25 rounds; 5 / (25 x 0.002) = 100 calls for the first, 10 for the second.
+    5 / (10 x 0.020) = 25 rounds; 5 / (25 x 0.002) = 100 calls for the first, 10 for the second. Where ten calls take
+    longer than half a second, as of large frames in tiles, fewer will do: 2 of 250 ms.
     """
-    slowest_s = max(typical_ns.values()) / 1e9
-    rounds = _clamp(seconds / (MIN_CALLS * slowest_s), MIN_ROUNDS, MAX_ROUNDS)
-    return Plan(
-        rounds, {name: _clamp(seconds / (rounds * ns / 1e9), MIN_CALLS, MAX_CALLS) for name, ns in typical_ns.items()}
-    )
+    typical_s = {name: ns / 1e9 for name, ns in typical_ns.items()}
+    fewest = {name: _clamp(TURN_S / call_s, 1, MIN_CALLS) for name, call_s in typical_s.items()}
+    slowest = max(typical_s, key=lambda name: typical_s[name])
+    rounds = _clamp(seconds / (fewest[slowest] * typical_s[slowest]), MIN_ROUNDS, MAX_ROUNDS)
+    calls = {name: _clamp(seconds / (rounds * typical_s[name]), fewest[name], MAX_CALLS) for name in typical_s}
+    return Plan(rounds, calls)
 
 
 def schedule(names: Sequence[str], rounds: int, seed: int) -> list[list[str]]:
@@ -249,12 +252,17 @@ def _run_rounds(
             break
         tell(f"latency: round {number} of {plan.rounds}")
         for name in order:
-            if answer := workers.ask(name, "turn", calls=plan.calls[name], **UNRECORDED):
+            if answer := workers.ask(name, "turn", calls=plan.calls[name], **_unrecorded(plan.calls[name])):
                 rounds[name].append(answer["durations_ns"])
                 quiet[name] = quiet[name] and answer["quiet"]
             else:
                 rounds.pop(name, None)
     return rounds, quiet
+
+
+def _unrecorded(calls: int) -> dict[str, Any]:
+    """Of calls so long that few are recorded as few are thrown away."""
+    return UNRECORDED | {"unrecorded": min(calls, int(UNRECORDED["unrecorded"]))}
 
 
 def _stacked(frames: Sequence[Sequence[Tensors]]) -> dict[str, NDArray[Any]]:
@@ -274,14 +282,14 @@ def _protocol(
     seed: int,
 ) -> str:
     """One paragraph that lets somebody else measure the same."""
-    tiles = len(frames[0])
+    tiles, unrecorded = len(frames[0]), _unrecorded(plan.calls[candidate.name])
     each = "" if tiles == 1 else f", each in {tiles} engine calls (its tiles) that are timed together"
     steady = "until steady" if warm["steady"] else "without becoming steady"
     spinning = "" if quiet else " Its threads kept the CPU busy between turns, which disturbs the other models."
     return (
         f"{plan.rounds} interleaved rounds, models in a fresh random order in each (seed {seed}), one process per "
-        f"model; per round {UNRECORDED['unrecorded']} or more unrecorded calls (at least "
-        f"{UNRECORDED['unrecorded_s'] * 1e3:g} ms) and {plan.calls[candidate.name]} recorded ones, then a pause until "
+        f"model; per round {unrecorded['unrecorded']} or more unrecorded calls (at least "
+        f"{unrecorded['unrecorded_s'] * 1e3:g} ms) and {plan.calls[candidate.name]} recorded ones, then a pause until "
         f"the engine's threads sleep; warm-up of {len(warm['durations_ns'])} calls {steady} (medians of two successive "
         f"windows of {WARM_UP['window']} calls within {WARM_UP['tolerance']:.0%}); threads: {candidate.threads}; "
         f"batch 1; {len(frames)} evaluation frame(s) in turn{each}; perf_counter_ns around Runner.infer, "

@@ -33,9 +33,11 @@ FRAMES = [({"frame": np.zeros((1, 2, 2, 3), np.uint8)},), ({"frame": np.ones((1,
     [
         ({"a": 2, "b": 20}, 5.0, 25, {"a": 100, "b": 10}),
         ({"a": 4, "b": 20}, 5.0, 25, {"a": 50, "b": 10}),
-        ({"a": 500}, 3.0, 20, {"a": 10}),  # never fewer than 20 rounds of 10
+        ({"a": 50}, 3.0, 20, {"a": 10}),  # never fewer than 20 rounds of 10
+        ({"a": 250}, 3.0, 20, {"a": 2}),  # but of as many as half a second holds
+        ({"a": 900}, 3.0, 20, {"a": 1}),
         ({"a": 0.001}, 3.0, 50, {"a": 100}),  # nor more than 50 of 100
-        ({"a": 1, "b": 500}, 3.0, 20, {"a": 100, "b": 10}),
+        ({"a": 1, "b": 500}, 3.0, 20, {"a": 100, "b": 1}),
     ],
 )
 def test_plan(typical_ms, seconds, rounds, calls):
