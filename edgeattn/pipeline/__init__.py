@@ -13,7 +13,7 @@ from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
 from edgeattn.pipeline import bundling, checks, given, stages
 from edgeattn.pipeline.result import report
-from edgeattn.pipeline.rows import Row, built
+from edgeattn.pipeline.rows import Row, built, unlike_its_file
 from edgeattn.pipeline.stages import Context
 from edgeattn.pipeline.state import Run
 
@@ -153,7 +153,9 @@ def _checked(state: Run, rows: list[Row], beside: list[Row] | None = None) -> li
             state.add(replace(row, status="failed", reason=str(error)))
             continue
         state.accuracy[row.name] = check
-        sound.append(measured)
+        file = state.row(f"{Stage.QUANTIZE.value}/{row.variant}") if row.stage is Stage.COMPILE else None
+        note = unlike_its_file(measured, file)
+        sound.append(replace(measured, notes=(*measured.notes, note)) if note else measured)
     if not sound:
         return []
     reference = state.row(checks.REFERENCE)

@@ -9,6 +9,8 @@ from typing import Any
 from edgeattn.artifact import Artifact, Stage
 from edgeattn.measure.select import Candidate
 
+_UNLIKE_DB = 6.0
+
 
 @dataclass(frozen=True)
 class Row:
@@ -88,3 +90,19 @@ def built(stage: Stage, variant: str, backend: str, artifact: Artifact, **fields
     """The row of a finished artifact, before anything is measured on it."""
     status = "cached" if artifact.cached else "ok"
     return Row(stage, variant, backend, status, artifact=artifact, seconds=artifact.seconds, **fields)
+
+
+def unlike_its_file(engine: Row, file: Row | None) -> str | None:
+    """A note for an engine that keeps far less of the signal than the ONNX file it was compiled from; None if not.
+
+    Half the signal's amplitude, 6 dB, is more than the float remainder in BF16 costs: the engine's library then
+    computes something else (two such faults: docs/decisions.md, "An engine may compute something else than its file").
+    """
+    ours = (engine.drift or {}).get("sqnr_db")
+    theirs = ((file.drift if file else None) or {}).get("sqnr_db")
+    if ours is None or theirs is None or theirs - ours <= _UNLIKE_DB:
+        return None
+    return (
+        f"the engine keeps {ours:.1f} dB SQNR where its own ONNX file keeps {theirs:.1f}: {engine.backend} computes "
+        "something else than the file says"
+    )

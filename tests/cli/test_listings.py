@@ -68,7 +68,10 @@ def test_models(within):
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == models.names()
     values = json.loads(within("models", "--json").out)
-    assert values["se_resnet"] == {"task": "classify", "settings": {"depth": 20, "width": 16, "reduction": 8, "stem_stride": 1}}
+    assert values["se_resnet"] == {
+        "task": "classify",
+        "settings": {"depth": 20, "width": 16, "reduction": 8, "stem_stride": 1},
+    }
 
 
 def test_tasks(within):

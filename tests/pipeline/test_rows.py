@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeattn.artifact import Artifact, Stage
-from edgeattn.pipeline.rows import Row, built
+from edgeattn.pipeline.rows import Row, built, unlike_its_file
 
 
 def artifact(cached=False, seconds=2.0):
@@ -92,3 +92,24 @@ def test_equal_outputs_are_not_unmeasured_ones():
     assert equal.candidate().sqnr_db == math.inf
     unknown = Row(Stage.COMPILE, "fp32", "b", "ok").candidate()
     assert (unknown.sqnr_db, unknown.metric_delta, unknown.p99_ms, unknown.size_mb, unknown.ratio_ci95) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    ("engine_db", "file_db", "said"),
+    [
+        (5.1, 37.5, True),
+        (31.4, 37.5, True),
+        (31.5, 37.5, False),
+        (40.0, 37.5, False),
+        (None, 37.5, False),
+        (5, None, False),
+    ],
+)
+def test_an_engine_that_is_far_from_its_own_file(engine_db, file_db, said):
+    engine = Row(Stage.COMPILE, "int8", "openvino", "ok", drift={"sqnr_db": engine_db})
+    file = Row(Stage.QUANTIZE, "int8", "onnxruntime", "ok", drift={"sqnr_db": file_db})
+    note = unlike_its_file(engine, file)
+    assert bool(note) is said
+    if said:
+        assert f"keeps {engine_db:.1f} dB SQNR where its own ONNX file keeps 37.5: openvino computes" in note
+    assert unlike_its_file(engine, None) is None
