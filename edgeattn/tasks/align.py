@@ -127,10 +127,11 @@ class Align:
     def comparable(self, outputs: Outputs, reference: Outputs) -> tuple[Outputs, Outputs]:
         """Movements weighted by the reference's trust: where a point that b does not show lies is anyone's guess."""
         trust = reference[WEIGHTS][..., None]
-        return tuple(  # type: ignore[return-value]
-            {"movement": (side[MATCHES][..., 2:] - side[MATCHES][..., :2]) * trust, WEIGHTS: side[WEIGHTS]}
-            for side in (outputs, reference)
-        )
+
+        def weighted(side: Outputs) -> Outputs:
+            return {"movement": (side[MATCHES][..., 2:] - side[MATCHES][..., :2]) * trust, WEIGHTS: side[WEIGHTS]}
+
+        return weighted(outputs), weighted(reference)
 
     def per_label(self, scores: NDArray[np.float64], labels: int) -> list[float | None] | None:
         return None

@@ -157,7 +157,8 @@ def encode_runs(mask: NDArray[np.uint8]) -> list[list[int]]:
     flat = mask.ravel()
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1]))) if flat.size else np.zeros(0, np.int64)
     lengths = np.diff(np.append(starts, flat.size))
-    return np.stack((flat[starts].astype(np.int64), lengths), axis=1).tolist()  # type: ignore[no-any-return]
+    runs: list[list[int]] = np.stack((flat[starts].astype(np.int64), lengths), axis=1).tolist()
+    return runs
 
 
 def decode_runs(runs: Sequence[Sequence[int]], height: int, width: int) -> NDArray[np.uint8]:

@@ -81,6 +81,7 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
 def _training(
     recipe: Recipe, description: camera.Description, samples: int, degradation: Degradation | None
 ) -> Training:
+    # Torch documents `to` with a memory format alone; its stubs have no overload for that.
     model = camera.CameraModel(description).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = steps_in(recipe.train.epochs, samples, recipe.train.batch_size)
     task = tasks.find(recipe.task)
