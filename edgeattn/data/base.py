@@ -118,6 +118,15 @@ def sample_hash(sample: Sample) -> str:
     return digest.hexdigest()
 
 
+def sources(dataset: Dataset) -> list[str] | None:
+    """What each sample was cut from, where a data set makes several of one image; None when each is its own.
+
+    Such a data set has a method `source(index)`. Samples of one source are not independent of each other.
+    """
+    source = getattr(dataset, "source", None)
+    return None if source is None else [source(index) for index in range(len(dataset))]
+
+
 def dataset_hashes(dataset: Dataset) -> list[str]:
     """`sample_hash` of every sample, in order. Decodes all of them."""
     return [sample_hash(dataset[i]) for i in range(len(dataset))]

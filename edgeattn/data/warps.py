@@ -92,6 +92,10 @@ class Warps:
     def name(self, index: int) -> str:
         return f"{printable(self._file(index))}#{index}"
 
+    def source(self, index: int) -> str:
+        """The photograph that pair `index` was cut from."""
+        return self._file(index)
+
     def __getitem__(self, index: int) -> Sample:
         """Raises DataError when the photograph cannot be read, IndexError beyond the last pair."""
         if not 0 <= index < self._pairs:

@@ -19,7 +19,8 @@ from edgeattn.stats import (
     Interval,
     bootstrap_interval,
     mcnemar_exact,
-    paired_bootstrap,
+    paired_bootstrap_interval,
+    paired_permutation,
     paired_proportion_interval,
     wilson_interval,
 )
@@ -31,7 +32,10 @@ Summary = Callable[[Scores], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """The task metric over `n` samples. `value` and `ci95` in `unit`; `others`: the task's further metrics by name."""
+    """The task metric over `n` samples from `sources` independent ones, such as photographs that pairs are cut from.
+
+    `value` and `ci95` in `unit`; `others`: the task's further metrics by name.
+    """
 
     name: str
     unit: str
@@ -39,6 +43,7 @@ class Metric:
     ci95: Interval
     n: int
     higher_is_better: bool
+    sources: int
     others: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,6 +53,7 @@ class Metric:
             "value": _json(self.value),
             "ci95": [_json(v) for v in self.ci95],
             "n": self.n,
+            "sources": self.sources,
             "higher_is_better": self.higher_is_better,
             "others": {name: _json(value) for name, value in self.others.items()},
         }
@@ -116,12 +122,14 @@ def measure_metric(
     targets: Sequence[Any],
     views: Sequence[Views],
     *,
+    sources: Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[Metric, Scores]:
     """The metric `spec` with its 95 % interval, and the per-sample scores `(N, K)` that all metrics are made of.
 
-    Wilson's interval where scores are right or wrong (`spec.binary`), else a percentile bootstrap over samples.
-    Raises DataError when there is no sample.
+    Wilson's interval where scores are right or wrong (`spec.binary`), else a bootstrap over samples. `sources`: what
+    each sample was cut from (see `data.base.sources`); None when they are all independent. Raises DataError when there
+    is no sample.
     """
     if not outputs:
         raise DataError("There is no sample to evaluate; the evaluation split is empty.")
@@ -130,7 +138,7 @@ def measure_metric(
     if spec.binary:
         interval = _in_unit(summarize, wilson_interval(float(scores[:, 0].sum()), len(scores)), scores, offset=True)
     else:
-        interval = bootstrap_interval(scores, summarize, seed=seed)
+        interval = bootstrap_interval(scores, summarize, seed=seed, groups=sources)
     metric = Metric(
         name=spec.name,
         unit=spec.unit,
@@ -138,6 +146,7 @@ def measure_metric(
         ci95=interval,
         n=len(scores),
         higher_is_better=spec.higher_is_better,
+        sources=len(scores if sources is None else set(sources)),
         others={other.name: task.summarize(scores, other.name) for other in task.metrics if other.name != spec.name},
     )
     return metric, scores
@@ -152,12 +161,14 @@ def measure_drift(
     scores: Scores,
     reference_name: str,
     *,
+    sources: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Drift:
     """Compare a model with the reference, sample by sample; both were run on the same samples in the same order.
 
-    Binary scores: exact McNemar test and Newcombe's interval for paired proportions; others: paired bootstrap.
-    Raises ModelError when the two models' outputs differ in names or shapes.
+    Binary scores: exact McNemar test and Newcombe's interval for paired proportions; others: paired permutation test
+    and paired bootstrap interval, over `sources` (see `measure_metric`). Raises ModelError when the two models' outputs
+    differ in names or shapes.
     """
     if not len(reference_outputs) == len(outputs) == len(reference_scores) == len(scores):
         raise ValueError("drift compares the same samples of both models")
@@ -166,8 +177,9 @@ def measure_drift(
         test = "mcnemar exact"
         interval, p_value = _binary_difference(summarize, scores, reference_scores)
     else:
-        test = "paired bootstrap"
-        interval, p_value = paired_bootstrap(scores, reference_scores, summarize, seed=seed)
+        test = "paired permutation"
+        interval = paired_bootstrap_interval(scores, reference_scores, summarize, seed=seed, groups=sources)
+        p_value = paired_permutation(scores, reference_scores, summarize, seed=seed, groups=sources)
     sums = _sums(task, reference_outputs, outputs, reference_name)
     worst = min(sums, key=lambda name: sums[name].sqnr_db)
     agreement = [task.agreement(o, r) for o, r in zip(outputs, reference_outputs, strict=True)]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeattn import host, models, tasks
 from edgeattn.artifact import Artifact, Stage, write_atomic
 from edgeattn.backends.base import Runner
-from edgeattn.data.base import Sample
+from edgeattn.data.base import Sample, sources
 from edgeattn.framing import Framing
 from edgeattn.pipeline.rows import Row
 from edgeattn.pipeline.stages import Context, backend_modules, data_record, framing
@@ -28,7 +28,7 @@ REFERENCE = "train/fp32"
 _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
-_ACCURACY_LAYOUT = 1
+_ACCURACY_LAYOUT = 2
 _LATENCY_LAYOUT = 2
 
 Outputs = list[dict[str, NDArray[Any]]]
@@ -53,11 +53,13 @@ def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Ro
             outputs, views = run_outputs(runner, _framings(context, targets, raw=row.stage is Stage.BUNDLE))
         finally:
             runner.close()
-        metric, scores = measure_metric(task, context.metric, outputs, targets, views, seed=seed)
+        origins = sources(context.splits.evaluation)
+        metric, scores = measure_metric(task, context.metric, outputs, targets, views, sources=origins, seed=seed)
         record: dict[str, Any] = {"metric": metric.to_dict(), "drift": None}
         if reference is not None:
             baseline, base_scores = load_outputs(reference), np.load(reference.path / "scores.npy")
-            drift = measure_drift(task, context.metric, baseline, outputs, base_scores, scores, REFERENCE, seed=seed)
+            compared = (baseline, outputs, base_scores, scores, REFERENCE)
+            drift = measure_drift(task, context.metric, *compared, sources=origins, seed=seed)
             record["drift"] = drift.to_dict()
         _save_outputs(outputs, out / "outputs.npz")
         np.save(out / "scores.npy", scores)
@@ -123,6 +125,7 @@ def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> 
         "entry": row.entry,
         "reference": reference and reference.sha256,
         "evaluation": data_record(context).json("data.json")["eval_key"],
+        "sources": sources(context.splits.evaluation),
         "preprocess": context.preprocess.to_dict(),
         "threads": context.threads,
         "host": host.identity(),

@@ -13,13 +13,14 @@ from edgeattn.report.pictures import Picture
 from edgeattn.report.scale import Scale, scale_of
 
 HEADS = (
-    "recipe", "task", "model", "parameters", "MACs", "metric", "PyTorch FP32 (95 %)", "ONNX", "INT8 graph",
+    "recipe", "task", "model", "parameters", "MACs", "metric", "n", "PyTorch FP32 (95 %)", "ONNX (95 %)",
+    "INT8 graph (95 %)",
     "engine that ships (95 %)", "change (95 %)", "SQNR dB", "time ÷ PyTorch (95 %)", "INT8 ÷ float engine (95 %)",
     "passed", "why this one",
 )  # fmt: skip
 # What a page about something else has room for.
 BRIEF = (
-    "recipe", "task", "model", "parameters", "metric", "PyTorch FP32 (95 %)", "engine that ships (95 %)",
+    "recipe", "task", "model", "parameters", "metric", "n", "PyTorch FP32 (95 %)", "engine that ships (95 %)",
     "change (95 %)", "INT8 ÷ float engine (95 %)", "passed",
 )  # fmt: skip
 BEGIN, END = "<!-- zoo: this table is made by `edgeattn zoo --into` -->", "<!-- zoo ends -->"
@@ -52,7 +53,7 @@ def left_out(reasons: Mapping[str, str]) -> str:
 
 
 def gallery(reports: Mapping[str, Report]) -> str:
-    """A page of its own: per report the input, the attention map, the FP32 result and the one that ships."""
+    """A page of its own: per report input, attention map, FP32 result, INT8 result and, if another, what ships."""
     from edgeattn.report.html import fill
 
     return fill("gallery.html.j2", systems=[_system(report, folder) for folder, report in reports.items()])
@@ -69,9 +70,10 @@ def _line(report: Report, folder: str) -> list[str]:
         wording.large(dig(report, "training", "params")),
         wording.large(dig(report, "training", "macs")),
         scale.head if dig(reference, "metric") else wording.NOTHING,
+        _samples(reference),
         _metric(reference, scale),
-        _metric(rows.get("export/fp32"), scale, interval=False),
-        _metric(rows.get("quantize/int8"), scale, interval=False),
+        _metric(rows.get("export/fp32"), scale),
+        _metric(rows.get("quantize/int8"), scale),
         ships,
         _with(
             wording.signed(dig(chosen, "drift", "metric_delta"), scale.digits),
@@ -80,15 +82,27 @@ def _line(report: Report, folder: str) -> list[str]:
         cells.sqnr(chosen, "") if chosen else wording.NOTHING,
         _ratio(dig(chosen, "latency"), "ratio_to_reference"),
         _ratio(float_parent(rows["compile/int8"]) if "compile/int8" in rows else None, "ratio"),
-        _PASSED[verdict.pill(report, chosen)[0]],
+        _PASSED[verdict.pill(report, chosen)[0]] + (", interval past limit" if _doubtful(report, chosen) else ""),
         _why(report),
     ]
     return [f"[{escaped(str(report['recipe']))}]({quote(folder)}/report.md)", *map(escaped, plain)]
 
 
-def _metric(row: Row | None, scale: Scale, *, interval: bool = True) -> str:
+def _samples(row: Row | None) -> str:
+    """How many samples, and of how many independent sources where these are fewer."""
+    n, sources = dig(row, "metric", "n"), dig(row, "metric", "sources")
+    if n is None:
+        return wording.NOTHING
+    return f"{n:,} of {sources:,}" if sources is not None and sources < n else f"{n:,}"
+
+
+def _metric(row: Row | None, scale: Scale) -> str:
     text = wording.fixed(dig(row, "metric", "value"), scale.digits)
-    return _with(text, wording.interval(bounds(row, "metric", "ci95"), scale.digits)) if interval else text
+    return _with(text, wording.interval(bounds(row, "metric", "ci95"), scale.digits))
+
+
+def _doubtful(report: Report, chosen: Row | None) -> bool:
+    return bool(report["verdict"]["passed"]) and verdict.uncertain(report, chosen)
 
 
 def _ratio(latency: Mapping[str, Any] | None, key: str) -> str:
@@ -110,10 +124,15 @@ def _system(report: Report, folder: str) -> dict[str, Any]:
     shown = pictures.inputs(report)
     if reference is not None:
         shown.append(_result(results, reference_name(report), reference, ""))
-    if chosen is not None and chosen is not reference:
-        change = dig(chosen, "drift", "metric_delta")
-        note = "" if change is None else scale_of(chosen).short(change)
-        shown.append(_result(results, str(pictures.shipped(report)), chosen, note))
+    int8 = next((row for row in report["rows"] if (row["stage"], row["variant"]) == ("compile", "int8")), None)
+    engines = {id(row): row for row in (int8, chosen) if row is not None and row is not reference}
+    for row in engines.values():
+        change = dig(row, "drift", "metric_delta")
+        notes = [
+            "" if change is None else scale_of(row).short(change),
+            "ships" if row is chosen and len(engines) > 1 else "",
+        ]
+        shown.append(_result(results, f"{row['stage']}/{row['variant']}", row, ", ".join(filter(None, notes))))
     tone, mark, text = verdict.pill(report, chosen)
     return {
         "name": report["recipe"],

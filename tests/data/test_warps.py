@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeattn.data import warps
+from edgeattn.data.base import sources
 from edgeattn.data.warps import Settings, degrade, is_degraded, load, make_pair
 from edgeattn.errors import DataError
 from edgeattn.imaging import encode_png
@@ -44,6 +45,12 @@ def test_splits_share_no_photograph(folder):
     assert not names(splits.calibration) & names(splits.train)
     assert (splits.kind, splits.labels, splits.degradation) == ("homography", (), None)
     assert names(load(replace(SMALL, eval_last=3), folder, 0).evaluation) == {"7.png", "8.png", "9.png"}
+
+
+def test_pairs_of_one_photograph_have_one_source(folder):
+    evaluation = load(SMALL, folder, 0).evaluation
+    assert sources(evaluation) == [evaluation.name(i).partition("#")[0] for i in range(len(evaluation))]
+    assert len(set(sources(evaluation))) < len(evaluation)
 
 
 def test_the_corners_move_by_up_to_the_displacement():

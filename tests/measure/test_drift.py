@@ -135,6 +135,7 @@ def test_binary_metric_has_wilsons_interval_in_its_unit():
         "value": metric.value,
         "ci95": list(metric.ci95),
         "n": 10,
+        "sources": 10,
         "higher_is_better": True,
         "others": {},
     }
@@ -238,14 +239,25 @@ def test_drift_has_the_contracts_fields():
     assert isinstance(fields["ci95"], list)
 
 
-def test_paired_bootstrap_for_other_metrics():
+def test_samples_of_one_source_count_as_one():
+    outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 0, 1, 1)]
+    metric, scores = measured(Mean(), outputs, [0] * 4, sources=["a", "a", "b", "b"])
+    assert (metric.n, metric.sources, metric.ci95) == (4, 2, (0.0, 1.0))
+    better = [{"y": o["y"] + 1} for o in outputs]
+    _, higher = measured(Mean(), better, [0] * 4)
+    args = (Mean(), Mean.metrics[0], outputs, better, scores, higher, "train/fp32")
+    assert measure_drift(*args, sources=["a", "a", "b", "b"]).p_value == 2 / 4
+    assert measure_drift(*args).p_value == 2 / 16
+
+
+def test_paired_statistics_for_other_metrics():
     reference = [{"y": np.full((1, 2), v, np.float32)} for v in (1.0, 2.0, 3.0, 4.0)]
     outputs = [{"y": o["y"] - 0.5} for o in reference]
     drift = drift_of(Mean(), reference, outputs, [0] * 4)
     assert drift.metric_delta == pytest.approx(-0.5)
     assert drift.ci95 == pytest.approx((-0.5, -0.5))
-    assert drift.p_value == pytest.approx(2 / 2001)
-    assert drift.test == "paired bootstrap"
+    assert drift.p_value == 2 / 16
+    assert drift.test == "paired permutation"
     assert drift.agreement == pytest.approx(0.5)
     # signal 2 * 30, noise 8 * 0.25
     assert drift.sqnr_db == pytest.approx(10 * math.log10(30))

@@ -313,7 +313,7 @@ def _of_task(
         spread = 0.03 * reference
         ends = [round(value - spread, 6), round(value + spread, 6)]
         row_["metric"] = {"value": value, "ci95": ends, "n": 200, "others": others} | metric
-        row_["drift"] |= {"metric_delta": delta, "ci95": interval, "p_value": None, "test": "paired bootstrap"}
+        row_["drift"] |= {"metric_delta": delta, "ci95": interval, "p_value": None, "test": "paired permutation"}
     for entry in made["training"]["history"]:
         entry["eval_metric"] = round(reference * entry["eval_metric"] / 91.37, 4)
     for index, entry in enumerate(made["examples"]):
