@@ -64,6 +64,22 @@ class StageFailed(EdgeattnError):
     exit_code = 1
 
 
+# Libraries put what these say into words that need no kind before them; of others, such as KeyError, it is a name.
+_PLAIN = (ValueError, RuntimeError, TypeError, ImportError, SyntaxError, OSError, MemoryError, OverflowError)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a library or somebody's own code raised, without a final stop, for use in a sentence.
+
+    Before it comes the kind of error, unless the words alone tell: "KeyError: 'x'".
+    """
+    kind = type(error).__name__
+    line = next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "")
+    if line and isinstance(error, _PLAIN):
+        return line
+    return f"{kind}: {line}" if line else kind
+
+
 _NOT_WRITABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),  # a file where a folder must be, or the reverse

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from edgeattn.artifact import sha256_bytes, sha256_json
+from edgeattn.errors import RecipeError
 
 _PACKAGE = Path(__file__).parent
 _NAME = __name__.partition(".")[0]
@@ -20,7 +21,8 @@ _NEUTRAL = frozenset({"edgeattn", "edgeattn.errors", "edgeattn.artifact", "edgea
 def code_version(*modules: str) -> str:
     """Hash of the named modules and of every edgeattn module they import, directly or not.
 
-    Comments, docstrings and formatting do not count: editing them must not retrain a model.
+    Comments, docstrings and formatting do not count: editing them must not retrain a model. Raises RecipeError for a
+    module, which can only be somebody's own, that is no file or not Python.
     """
     found: set[str] = set()
     waiting = list(modules)
@@ -84,13 +86,24 @@ def _folders(package: str) -> tuple[Path, ...]:
 def _source(module: str) -> str:
     file = _file(module)
     if file is None:
-        raise FileNotFoundError(f"the module {module} has no source file")
-    return file.read_text()
+        raise RecipeError(f"The module {module} has no source file; a model of one's own is a file of Python.")
+    try:
+        return file.read_text()
+    except ValueError as error:
+        raise RecipeError(f"The module {module} is not Python text ({error}); correct {file}.") from error
+
+
+def _tree(module: str) -> ast.Module:
+    source = _source(module)
+    try:
+        return ast.parse(source, filename=str(_file(module)))
+    except (SyntaxError, ValueError) as error:  # ValueError: zeros in the text
+        raise RecipeError(f"The module {module} is not Python ({error}); correct {_file(module)}.") from error
 
 
 @cache
 def _module_hash(module: str) -> str:
-    tree = ast.parse(_source(module))
+    tree = _tree(module)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -110,7 +123,7 @@ def _is_text(statement: ast.AST) -> bool:
 def _imports(module: str) -> set[str]:
     """The modules of edgeattn, and of `module`'s own package, that it imports, at the top or inside a function."""
     named: set[str] = set()
-    for node in ast.walk(ast.parse(_source(module))):
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             named.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -126,4 +139,10 @@ def _origin(node: ast.ImportFrom, module: str) -> str:
         return node.module or ""
     file = _file(module)
     package = module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
-    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+    relative = "." * node.level + (node.module or "")
+    try:
+        return importlib.util.resolve_name(relative, package)
+    except ImportError as error:
+        raise RecipeError(
+            f"The module {module} imports {relative}, which lies outside its package; correct {file}."
+        ) from error

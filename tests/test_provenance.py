@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from edgeattn import provenance
+from edgeattn.errors import RecipeError
 from edgeattn.provenance import code_version, git_revision, library_versions
 
 FILES = {
@@ -171,8 +172,37 @@ def test_ones_own_network_reaches_into_edgeattn(own):
 
 
 def test_a_module_that_is_not_there():
-    with pytest.raises(FileNotFoundError, match=r"edgeattn\.no_such_room has no source"):
+    with pytest.raises(RecipeError, match=r"edgeattn\.no_such_room has no source"):
         code_version("edgeattn.no_such_room")
+
+
+WRONG = {
+    "syntax": (
+        "def broken(:\n",
+        r"The module mynets\.\w+ is not Python \(invalid syntax .*line 1\)\); correct .*\.py\.$",
+    ),
+    "zeros": ("x = '\0'\n", r"The module mynets\.\w+ is not Python \(.*null bytes.*\); correct "),
+    "outside": (
+        "from ...others import x\n",
+        r"The module mynets\.\w+ imports \.\.\.others, which lies outside its package; correct ",
+    ),
+}
+
+
+@pytest.mark.parametrize("module", ["net", "far"])
+@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
+def test_ones_own_network_that_is_not_python(own, module, text, said):
+    """Its own file, or one that it imports."""
+    with pytest.raises(RecipeError, match=said):
+        own(**{module: text})
+
+
+def test_ones_own_network_that_is_not_text(own, tmp_path):
+    own()
+    forget()
+    (tmp_path / "mynets/far.py").write_bytes(b"# \xff\n")
+    with pytest.raises(RecipeError, match=r"The module mynets\.far is not Python text \(.*0xff.*\); correct "):
+        code_version("mynets.net")
 
 
 def test_library_versions_leave_out_what_is_missing():

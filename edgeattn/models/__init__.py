@@ -15,9 +15,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import traceback
+from pathlib import Path
 from types import ModuleType
 
-from edgeattn.errors import RecipeError
+from edgeattn.errors import EdgeattnError, RecipeError, reason
 
 _SHARED = {"attention", "camera"}
 
@@ -28,15 +30,20 @@ def names() -> list[str]:
 
 
 def find(name: str) -> ModuleType:
-    """The network's module. Raises RecipeError with the known names, or when another package's lacks something."""
+    """The network's module. Raises RecipeError with the known names, or when another package's lacks something.
+
+    So it does for whatever somebody's own module raises when it is imported.
+    """
     if not exists(name):
         raise RecipeError(
             f"There is no model '{name}'; known models: {', '.join(names())}, or package.module for one of your own."
         )
     try:
         module = importlib.import_module(module_name(name))
-    except (ImportError, SyntaxError) as error:
-        raise RecipeError(f"The model '{name}' cannot be imported ({error}); check the package.") from error
+    except (EdgeattnError, MemoryError):
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise _not_importable(name, error) from error
     outputs = "outputs" if hasattr(module, "outputs") else "OUTPUTS"
     if missing := [part for part in ("TASK", outputs, "Settings", "Network") if not hasattr(module, part)]:
         raise RecipeError(f"The module '{name}' is no model: it has no {missing[0]}; see edgeattn/models/__init__.py.")
@@ -44,15 +51,49 @@ def find(name: str) -> ModuleType:
 
 
 def exists(name: str) -> bool:
-    """Whether there is such a module; imports nothing but the packages around it."""
+    """Whether there is such a module; imports nothing but the packages around it.
+
+    Raises RecipeError when one of those is there but cannot be imported.
+    """
     if "." not in name:
         return name in names()
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
+    except (EdgeattnError, MemoryError):
+        raise
+    except Exception as error:  # so may the packages around it
+        lacks = error.name if isinstance(error, ModuleNotFoundError) else None
+        if lacks is not None and f"{name}.".startswith(f"{lacks}."):
+            return False
+        raise _not_importable(name, error) from error
 
 
 def module_name(name: str) -> str:
     """The full name of the model's module."""
     return name if "." in name else f"{__name__}.{name}"
+
+
+def blame(error: BaseException, name: str) -> str:
+    """What the code of the model `name` raised, and the line of its own package that led there, where there is one.
+
+    "NameError: name 'nn' is not defined, net.py line 12".
+    """
+    folder = _folder(name)
+    frames = traceback.extract_tb(error.__traceback__) if folder is not None else []
+    own = [frame for frame in frames if folder in Path(frame.filename).parents]
+    return reason(error) + (f", {Path(own[-1].filename).name} line {own[-1].lineno}" if own else "")
+
+
+def _folder(name: str) -> Path | None:
+    """Of the package that somebody's own model lies in, found without importing it."""
+    if "." not in name:
+        return None
+    found = importlib.util.find_spec(name.partition(".")[0])
+    places = list((found.submodule_search_locations if found else None) or ())
+    return Path(places[0]) if places else None
+
+
+def _not_importable(name: str, error: Exception) -> RecipeError:
+    return RecipeError(f"The model '{name}' cannot be imported ({blame(error, name)}); check the package.")

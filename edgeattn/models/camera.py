@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edgeattn import models
 from edgeattn.artifact import write_atomic
-from edgeattn.errors import MachineError, ModelError
+from edgeattn.errors import EdgeattnError, MachineError, ModelError, reason
 from edgeattn.imaging import Preprocess
 from edgeattn.recipe import parse_settings
 
@@ -97,18 +97,17 @@ class CameraModel(nn.Module):
         return self.network(*(self.normalise(frame.permute(0, 3, 1, 2).float()) for frame in frames))
 
 
-def try_blank(description: Description) -> dict[str, tuple[int, ...]]:
-    """The shapes of the outputs for one blank frame, from the untrained network.
+def try_blank(model: CameraModel) -> tuple[Any, ...]:
+    """The outputs for one blank frame, of the untrained network, which is left in evaluation mode.
 
     Raises what the network does with frames that it cannot take.
     """
-    model = CameraModel(description).eval()
-    size = description.preprocess
+    model.eval()
+    size = model.description.preprocess
     blank = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     with torch.inference_mode():
-        outputs = model(*[blank] * len(description.inputs))
-    values = outputs if isinstance(outputs, tuple) else (outputs,)
-    return {name: tuple(value.shape) for name, value in zip(description.outputs, values, strict=False)}
+        outputs = model(*[blank] * len(model.description.inputs))
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def save(model: CameraModel, folder: Path) -> None:
@@ -133,10 +132,9 @@ def load(folder: Path) -> CameraModel:
         model = CameraModel(description)
         model.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
         raise ModelError(
-            f"The model in {folder} cannot be loaded ({reason}); expected model.json and weights.safetensors as the "
-            "train stage writes them."
+            f"The model in {folder} cannot be loaded ({reason(error)}); expected model.json and weights.safetensors as "
+            "the train stage writes them."
         ) from error
     check_finite(model, str(folder))
     return model.eval()
@@ -144,25 +142,26 @@ def load(folder: Path) -> CameraModel:
 
 @contextmanager
 def torch_errors(what: str, cure: str) -> Iterator[None]:
-    """Turn what torch and its exporter raise inside into two clauses, "`what` (reason); `cure`.", as a ModelError.
+    """Turn what torch, its exporter or a network raises inside into two clauses, "`what` (reason); `cure`.".
 
-    MachineError where the memory of this machine or its accelerator is not enough.
+    That is a ModelError, or a MachineError where the memory of this machine or its accelerator is not enough. Our own
+    errors pass, and those of the operating system.
     """
     try:
         yield
-    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+    except (EdgeattnError, OSError):
+        raise
+    except Exception as error:  # a network's own code may raise anything
         cause: BaseException = error
         while cause.__cause__ is not None:  # the exporter wraps what it met, with advice on its own use
             cause = cause.__cause__
-        reason = next(
-            (line.strip().rstrip(".") for line in str(cause).splitlines() if line.strip()), type(cause).__name__
-        )
+        said = reason(cause)
         # Of memory for the processor torch says so in words only, behind the name of the part that allocates it.
-        if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in reason:
+        if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in said:
             raise MachineError(
                 f"{what}: the memory of this machine is not enough; use a smaller model, input or train.batch_size."
             ) from error
-        raise ModelError(f"{what} ({reason}); {cure}.") from error
+        raise ModelError(f"{what} ({said}); {cure}.") from error
 
 
 def check_finite(model: nn.Module, where: str) -> None:

@@ -5,8 +5,8 @@ blocks and 16, 32, 64 channels), table 1 the large ones (depths 18 and 50: four 
 times as many out of each bottleneck of depth 50). `width` widens the small form: few wide blocks learn faster than many
 narrow ones of the same work (Zagoruyko and Komodakis, "Wide Residual Networks", 2016, arXiv:1605.07146). Channel
 attention sits at the end of the residual branch, before the addition (Hu et al., 2018, arXiv:1709.01507, figure 3;
-`reduction` is 16 there). Published figures: ResNet-20 91.25 % on lossless CIFAR-10; SE-ResNet improves each ResNet it
-was tried on.
+`reduction` is 16 there). Published figures: ResNet-20 91.25 % on lossless CIFAR-10 (recalled); SE-ResNet improves each
+ResNet it was tried on (recalled).
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from edgeattn import backends, data, models, tasks
 from edgeattn.artifact import Precision, Stage
-from edgeattn.errors import MissingLibrary, ModelError, RecipeError
+from edgeattn.errors import EdgeattnError, MissingLibrary, ModelError, RecipeError, reason
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.quantize import calibration
@@ -55,21 +58,56 @@ def validate(context: Context, until: Stage) -> None:
 
 def _check_frame(context: Context) -> None:
     """One blank frame through the untrained network: sides that do not fit it are found before the training."""
-    from edgeattn.models.camera import Description, try_blank
+    from edgeattn.models.camera import CameraModel, Description, try_blank
 
     recipe = context.recipe
     zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     labels = context.splits.labels
-    try:
+    with _own_code(context, "fails on a blank frame"):
         description = Description(recipe.model.name, recipe.model.settings, labels, context.preprocess, zero, one)
-        shapes = try_blank(description)
-    except (ValueError, RuntimeError, ModelError) as error:
+        try:
+            model = CameraModel(description)
+            outputs = try_blank(model)
+        except NotImplementedError:  # it has no `forward`; a RuntimeError as well
+            raise
+        except (ValueError, RuntimeError, ModelError) as error:
+            raise RecipeError(
+                f"recipe {recipe.name}: the model {recipe.model.name} cannot take frames of {recipe.input.height} x "
+                f"{recipe.input.width} pixels ({reason(error)}); change input or model."
+            ) from error
+        names = description.outputs
+    _check_outputs(context, names, outputs)
+    if recipe.weights is None and not any(hasattr(model.network, name) for name in ("loss", "training_loss")):
         raise RecipeError(
-            f"recipe {recipe.name}: the model {recipe.model.name} cannot take frames of {recipe.input.height} x "
-            f"{recipe.input.width} pixels ({str(error).splitlines()[0]}); change input or model."
-        ) from error
+            f"recipe {recipe.name}: the model {recipe.model.name} cannot be trained: its Network has neither loss nor "
+            "training_loss; see edgeattn/models/__init__.py."
+        )
+
+
+def _check_outputs(context: Context, names: tuple[str, ...], outputs: tuple[Any, ...]) -> None:
+    kinds = [type(output).__name__ for output in outputs]
+    if len(outputs) != len(names) or any(not hasattr(output, "shape") for output in outputs):
+        raise RecipeError(
+            f"recipe {context.recipe.name}: the model {context.recipe.model.name} names the outputs "
+            f"{', '.join(names)}, but returns {', '.join(kinds)}; it must return one tensor for each, several as a "
+            "tuple."
+        )
     if context.splits.kind == "image":
-        _check_scale(context, shapes)
+        _check_scale(context, {name: tuple(output.shape) for name, output in zip(names, outputs, strict=True)})
+
+
+@contextmanager
+def _own_code(context: Context, what: str) -> Iterator[None]:
+    """What a model's own code raises inside is one sentence that names its line: a mistake of the user's, not ours."""
+    try:
+        yield
+    except (EdgeattnError, MemoryError):
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        name = context.recipe.model.name
+        raise RecipeError(
+            f"recipe {context.recipe.name}: the model {name} {what} ({models.blame(error, name)}); mend the model."
+        ) from error
 
 
 def _check_scale(context: Context, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -134,7 +172,8 @@ def _check_variants(context: Context) -> None:
 def _check_model(context: Context) -> None:
     recipe = context.recipe
     module = models.find(recipe.model.name)
-    parse_settings(module.Settings, recipe.model.settings, f"recipe {recipe.name}, model {recipe.model.name}")
+    with _own_code(context, "fails with these settings"):
+        parse_settings(module.Settings, recipe.model.settings, f"recipe {recipe.name}, model {recipe.model.name}")
     if recipe.task != module.TASK:
         raise RecipeError(
             f"recipe {recipe.name}: the model {recipe.model.name} is made for the task '{module.TASK}', got "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import kornia.augmentation as ka
@@ -14,10 +15,13 @@ from torch import Tensor, nn
 from edgeattn.data.base import Degradation
 from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
+from edgeattn.train import tiles
 from edgeattn.train.targets import BOX_SIDE_MIN, IGNORED_BOX
 
 # What kornia calls the targets whose place in the frame a geometric change moves.
 _KEYS = {"mask": "mask", "boxes": "bbox_xyxy", "image": "input"}
+Size = tuple[int, int]
+
 _BOX_SHARE_MIN = 0.25  # of a box's area that must stay in the frame, or it is no longer a target
 
 
@@ -26,10 +30,10 @@ class Augmentation(nn.Module):
 
     `kind` is that of the targets. What a geometric change brings in is mirrored from inside the frame: black borders
     would be a cue that cameras never give. With boxes the frame's rim is drawn out instead, since objects seen in the
-    mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is taken. A clean
-    image changes its light and contrast with its frame, which alone gets noise and blanks. With a `degradation` frames
-    are clean images: changed in light too, they become the targets, and are degraded anew. Raises RecipeError as
-    `check` does.
+    mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is taken, with so
+    much around it that what is turned or shifted into it is the window's. A clean image changes its light and contrast
+    with its frame, which alone gets noise and blanks. With a `degradation` frames are clean images: changed in light
+    too, they become the targets, and are degraded anew. Raises RecipeError as `check` does.
     """
 
     def __init__(
@@ -42,7 +46,13 @@ class Augmentation(nn.Module):
         scale = degradation.scale if degradation is not None else 1
         self.height, self.width = height * scale, width * scale
         self.settings = settings
-        self.geometry = _geometry(settings, self.height, self.width, mirror=kind != "boxes")
+        self.mirror = kind != "boxes"
+        size = (self.height, self.width)
+        self.geometry = _geometry(settings, size, size, mirror=self.mirror)
+        self.margin = _margin(settings, size)
+        around = (size[0] + 2 * self.margin[0], size[1] + 2 * self.margin[1])
+        self.geometry_around = _geometry(settings, size, around, mirror=self.mirror)
+        self.geometry_around.append(ka.CenterCrop(size, cropping_mode="slice"))
         self.light, self.spoiling = nn.Sequential(*_light(settings)), nn.Sequential(*_spoiling(settings))
 
     def forward(self, frames: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,12 +68,13 @@ class Augmentation(nn.Module):
         if self.kind == "homography":  # each photograph has its own light; moving one would change the target
             x = self.spoiling(self.light(x.flatten(0, 1))).unflatten(0, (count, of_each))
             return x, targets
-        moved, targets = self._moved(x[:, 0], targets)
+        moved, fitted = self._moved(x[:, 0], targets)
+        assert fitted is not None, "there are targets where nothing is degraded anew"
         if self.kind == "image":
-            moved, targets = self._relit(moved, targets)
+            moved, fitted = self._relit(moved, fitted)
         else:
             moved = self.light(moved)
-        return self.spoiling(moved)[:, None], targets
+        return self.spoiling(moved)[:, None], fitted
 
     def _relit(self, x: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Both under the same light: a network that restores is not to learn to undo a change it cannot see."""
@@ -72,17 +83,19 @@ class Augmentation(nn.Module):
             clean = step(clean, params=step._params)
         return x, clean
 
-    def _moved(self, x: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
-        steps = self.geometry
+    def _moved(self, x: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
         larger = x.shape[-2:] != (self.height, self.width)
-        if larger:
-            steps = [ka.RandomCrop((self.height, self.width), cropping_mode="slice"), *steps]
-        key = _KEYS.get(self.kind) if targets is not None else None
-        if targets is None or key is None:
-            moved = nn.Sequential(*steps)(x)
-            return moved, moved if targets is None else targets
-        if not steps:
-            return x, _as_loss_target(self.kind, targets)
+        if targets is not None:
+            targets = _as_loss_target(self.kind, targets)
+            self._check_sizes(x, targets, larger=larger)
+        steps = self.geometry
+        # A box that a shift moves out of the frame and a smaller scale back in has its pixels in the margin.
+        if larger or (self.kind == "boxes" and self.settings.shift and self.settings.scale):
+            x, targets = self._with_margin(x, targets)
+            steps = self.geometry_around
+        key = _KEYS.get(self.kind)
+        if targets is None or key is None or not steps:
+            return nn.Sequential(*steps)(x), targets
         extra: dict[Any, Any] = {DataKey.MASK: {"resample": "nearest", "align_corners": None}}
         sequence = ka.AugmentationSequential(*steps, data_keys=["input", key], extra_args=extra)
         if self.kind == "mask":
@@ -91,12 +104,32 @@ class Augmentation(nn.Module):
         if self.kind == "boxes":  # edges lie half a pixel before the centres that kornia's matrices are about
             moved, corners = sequence(x, targets[..., :4].float() - 0.5)
             return moved, _kept(corners + 0.5, targets, self.height, self.width)
-        if targets.shape[1:3] != x.shape[-2:] and (self.settings.shift or self.settings.scale or self.settings.rotate):
+        moved, clean = sequence(x, targets)
+        return moved, clean
+
+    def _with_margin(self, x: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """A random tile out of each window with `margin` around it, from frames and from targets that have places."""
+        top, left = (
+            tiles.draw(len(x), x.shape[2 + axis], side) - self.margin[axis]
+            for axis, side in enumerate((self.height, self.width))
+        )
+        around = (self.height + 2 * self.margin[0], self.width + 2 * self.margin[1])
+        cut = tiles.cut(x, top, left, around, mirror=self.mirror)
+        if targets is None or self.kind not in _KEYS:
+            return cut, targets
+        if self.kind == "boxes":
+            corner = torch.stack((left, top, left, top, torch.zeros_like(top)), dim=1).to(targets)
+            return cut, targets - corner[:, None]
+        maps = targets if targets.ndim == 4 else targets[:, None]
+        part = tiles.cut(maps, top, left, around, mirror=self.mirror)
+        return cut, part if targets.ndim == 4 else part[:, 0]
+
+    def _check_sizes(self, x: Tensor, targets: Tensor, *, larger: bool) -> None:
+        moves = larger or self.settings.shift or self.settings.scale or self.settings.rotate
+        if self.kind == "image" and targets.shape[-2:] != x.shape[-2:] and moves:
             raise DataError(
                 "Pairs of images of two sizes can only be flipped; set train.augment.shift, scale and rotate to 0."
             )
-        moved, clean = sequence(x, _as_loss_target(self.kind, targets))
-        return moved, clean
 
     def _degraded(self, clean: Tensor) -> Tensor:
         """By NumPy, whose generator is seeded from torch's: one copy of the degradation for training and evaluation."""
@@ -146,30 +179,57 @@ def _kept(corners: Tensor, before: Tensor, height: int, width: int) -> Tensor:
     return torch.cat((cut, classes[..., None]), dim=-1)
 
 
-def _geometry(settings: Augment, height: int, width: int, *, mirror: bool) -> list[Any]:
-    """`mirror`: what is brought in is mirrored; otherwise the rim's pixels are repeated."""
+def _geometry(settings: Augment, size: Size, around: Size, *, mirror: bool) -> list[Any]:
+    """What moves frames of `around`, whose middle of `size` (h, w) is what the settings' shares are of.
+
+    `mirror`: what is brought in is mirrored; otherwise the rim's pixels are repeated.
+    """
     steps: list[Any] = []
     if settings.flip:
         steps.append(ka.RandomHorizontalFlip(p=0.5))
     if settings.vertical_flip:
         steps.append(ka.RandomVerticalFlip(p=0.5))
-    if settings.shift and not (settings.scale or settings.rotate):
-        # By whole pixels: interpolation blurs small images, which evaluation's are not. Mirroring reaches at most to
-        # the opposite border.
-        x, y = (min(round(settings.shift * side), side - 1) for side in (width, height))
+    if settings.shift:
+        # By whole pixels, in every frame: that leaves the grain as it is.
+        y, x = _shifts(settings, size)
         padding = "reflect" if mirror else "replicate"
-        steps.append(ka.RandomCrop((height, width), padding=(x, y), padding_mode=padding, cropping_mode="slice"))
-    elif settings.scale or settings.rotate:
+        steps.append(ka.RandomCrop(around, padding=(x, y), padding_mode=padding, cropping_mode="slice"))
+    if settings.scale or settings.rotate:
         steps.append(
             ka.RandomAffine(
                 degrees=settings.rotate,
-                translate=(settings.shift, settings.shift),
                 scale=(1 - settings.scale, 1 + settings.scale) if settings.scale else None,
                 padding_mode="reflection" if mirror else "border",
-                p=1.0,
+                # Interpolation smooths: of noise of sigma 20 it leaves 13.5. Frames are judged as the camera gives
+                # them, so half of those that are trained on keep their grain.
+                p=0.5,
             )
         )
     return steps
+
+
+def _shifts(settings: Augment, size: Size) -> Size:
+    """The most that a frame of `size` is shifted, down and across. Mirroring reaches to the opposite border at most."""
+    return min(round(settings.shift * size[0]), size[0] - 1), min(round(settings.shift * size[1]), size[1] - 1)
+
+
+def _margin(settings: Augment, size: Size) -> Size:
+    """Rows above and below a tile of `size`, and columns beside it, of which a change brings something into it.
+
+    A tile of 192 x 192 that is turned by up to 20 degrees needs 28. Less than its side, since no more can be mirrored;
+    what still lacks where frames shrink to less than half is mirrored by the change itself.
+    """
+    down, across = _shifts(settings, size)
+    if not (settings.scale or settings.rotate):
+        return down, across
+    shrunk = max(1 - settings.scale, 0.5)
+    margins = []
+    for side, other, shift in ((*size, down), (*size[::-1], across)):
+        # Half the height of a rectangle that is turned, which grows until its diagonal stands upright.
+        angle = min(math.radians(settings.rotate), math.atan2(other, side))
+        half = (side * math.cos(angle) + other * math.sin(angle)) / 2 / shrunk
+        margins.append(min(math.ceil(half - side / 2) + shift, side - 1))
+    return margins[0], margins[1]
 
 
 def _light(settings: Augment) -> list[Any]:

@@ -1,7 +1,10 @@
 """Training frames and targets, decoded and fitted once, in parallel, into memory-mapped files that the epochs read.
 
-Where the network takes tiles, a sample becomes windows of up to twice a tile's side, a tile apart, and each epoch draws
-a random tile out of each window: every place of the image is seen about as often.
+Where the network takes tiles, a sample becomes windows of 1.5 to 2.5 times a tile's side, a tile apart, and each epoch
+draws a random tile out of each window (`tiles.py` says how). Every place is seen once an epoch on the average, but for
+the rim of up to 1.5 tiles, which is seen the less often the further out: the outermost pixels a fifth to a third as
+often along each axis. Where images differ in size the windows fit the smallest, and the middle of larger ones may be
+seen more often than that.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from edgeattn.imaging import Preprocess, View
 from edgeattn.progress import Progress
 from edgeattn.tiling import Tiling
 from edgeattn.train.targets import fit
+from edgeattn.train.tiles import window_side, window_starts
 
 Item = tuple[NDArray[np.uint8], NDArray[Any]]
 Shape = tuple[int, int]
@@ -64,7 +68,7 @@ class Fitting:
 
     def _tiling(self, shape: Shape, window: Shape) -> Tiling:
         tile = (self.preprocess.height * self.scale, self.preprocess.width * self.scale)
-        return Tiling.plan(*shape, window, min(long - short for long, short in zip(window, tile, strict=True)))
+        return Tiling(*shape, window, *(window_starts(*sides) for sides in zip(shape, window, tile, strict=True)))
 
     def _windows(self, sample: Sample, window: Shape) -> list[Item]:
         high, wide = sample.frame.shape[:2]
@@ -89,7 +93,7 @@ def training_fitting(
         return Fitting(preprocess, inputs, kind, clean=scale is not None, scale=factor)
     tile = (preprocess.height * factor, preprocess.width * factor)
     smallest = (min(shape[0] for shape in shapes), min(shape[1] for shape in shapes))
-    window = (max(tile[0], min(2 * tile[0], smallest[0])), max(tile[1], min(2 * tile[1], smallest[1])))
+    window = (window_side(smallest[0], tile[0]), window_side(smallest[1], tile[1]))
     return Fitting(preprocess, inputs, kind, window, clean=scale is not None, scale=factor)
 
 

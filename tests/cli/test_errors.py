@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -210,6 +211,77 @@ def test_a_network_that_cannot_be_trained(tool):
     assert ended.code == 2, ended.err
     a_sentence(ended, "The network of tiny cannot be trained (Expected more than 1 value", "train.batch_size")
     assert list((tool.folder / "store").glob("artifacts/train/*")) == []
+    assert not (tool.folder / "out").exists()
+
+
+OWN_NETWORK = """
+from dataclasses import dataclass
+from torch import nn
+
+TASK = "classify"
+OUTPUTS = ("logits",)
+
+@dataclass(frozen=True)
+class Settings:
+    width: int = 4
+
+class Network(nn.Module):
+    def __init__(self, settings, classes):
+        super().__init__()
+        self.head = nn.Linear(3, classes)
+
+    def forward(self, x):
+        return self.head(x.mean(dim=(2, 3)))
+
+    def loss(self, logits, targets, label_smoothing):
+        return nn.functional.cross_entropy(logits, targets)
+"""
+MISTAKES = {
+    "a colon": (":\n    width", "\n    width", "The module mistaken.net is not Python (expected ':' (net.py, line 9))"),
+    "a name": ("from torch import nn", "", "NameError: name 'nn' is not defined, net.py line 12"),
+    "a package": ("from torch", "from tortch", "No module named 'tortch', net.py line 3"),
+    "an attribute": (
+        "self.head(x",
+        "self.hed(x",
+        "AttributeError: 'Network' object has no attribute 'hed', net.py line 18",
+    ),
+    "an argument": (
+        "settings, classes)",
+        "settings)",
+        "Network.__init__() takes 2 positional arguments but 3 were given",
+    ),
+    "no loss": ("def loss", "def cost", "cannot be trained: its Network has neither loss nor training_loss"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_network_of_ones_own(tool, within, right, wrong, said, monkeypatch):
+    from edgeattn import provenance
+
+    (tool.folder / "mistaken").mkdir()
+    (tool.folder / "mistaken/net.py").write_text(OWN_NETWORK.replace(right, wrong))
+    # In this process nothing of another test's package may be remembered.
+    for cached in (provenance._source, provenance._module_hash, provenance._folders):
+        cached.cache_clear()
+    for name in ("mistaken", "mistaken.net"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    ended = within("deploy", "tiny.yaml", "--store", "store", "--out", "out", "--set", "model={name: mistaken.net}")
+    assert ended.code == 2, ended.err
+    a_sentence(ended, "mistaken.net", said)
+    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+
+
+def test_a_mistake_in_a_loss_of_ones_own(tool):
+    (tool.folder / "mistaken").mkdir()
+    (tool.folder / "mistaken/net.py").write_text(OWN_NETWORK.replace("functional.cross", "functionals.cross"))
+    ended = tool("train", "tiny.yaml", "--store", "store", "--out", "out", "--set", "model={name: mistaken.net}")
+    assert ended.code == 2, ended.err
+    a_sentence(
+        ended,
+        "The network of tiny cannot be trained (AttributeError: module 'torch.nn' has no attribute 'functionals'",
+        "change the model",
+    )
     assert not (tool.folder / "out").exists()
 
 

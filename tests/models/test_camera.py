@@ -130,13 +130,15 @@ def test_tiles_are_described_with_their_overlap(saved):
 
 
 def test_a_blank_frame_tells_of_shapes_and_of_sides_that_do_not_fit(paired):
-    assert camera.try_blank(DESCRIPTION) == {"logits": (1, len(DESCRIPTION.labels))}
-    camera.try_blank(paired(apart=True))
+    training = make().train()
+    (logits,) = camera.try_blank(training)
+    assert logits.shape == (1, len(DESCRIPTION.labels)) and not training.training
+    assert len(camera.try_blank(camera.CameraModel(paired(apart=True)))) == 2
     odd = dataclasses.replace(
         DESCRIPTION, name="region_attention", settings={"stages": [8], "grids": [4]}, preprocess=Preprocess(18, 24)
     )
     with pytest.raises((ValueError, RuntimeError, ModelError)):
-        camera.try_blank(odd)
+        camera.try_blank(camera.CameraModel(odd))
 
 
 def cut(folder):
@@ -230,7 +232,14 @@ def at_cause(error, cause):
         ),
         (RuntimeError(""), ModelError, "It fails (RuntimeError); x."),
         (TypeError("\n  not two\n"), ModelError, "It fails (not two); x."),
-        (at_cause(RuntimeError("Next steps: ..."), KeyError("aten::odd")), ModelError, "It fails ('aten::odd'); x."),
+        (
+            at_cause(RuntimeError("Next steps: ..."), KeyError("aten::odd")),
+            ModelError,
+            "It fails (KeyError: 'aten::odd'); x.",
+        ),
+        (AttributeError("'Network' object has no attribute 'hed'"), ModelError, "It fails (AttributeError: 'Network' "),
+        (NameError("name 'x' is not defined."), ModelError, "It fails (NameError: name 'x' is not defined); x."),
+        (AssertionError(), ModelError, "It fails (AssertionError); x."),
         (MemoryError(), MachineError, "It fails: the memory of this machine is not enough; "),
         (torch.OutOfMemoryError("Tried to allocate"), MachineError, "It fails: the memory of this machine"),
         (at_cause(RuntimeError("wrapped"), MemoryError()), MachineError, "It fails: the memory of this machine"),

@@ -54,9 +54,63 @@ def test_one_that_lacks_a_part(write, part):
         models.find(name)
 
 
-@pytest.mark.parametrize("text", ["import no_such_library_anywhere\n", "def broken(:\n"], ids=["import", "syntax"])
-def test_one_that_cannot_be_imported(write, text, request):
+BROKEN = {
+    "import": (
+        "import no_such_library_anywhere\n",
+        "No module named 'no_such_library_anywhere', broken_import.py line 1",
+    ),
+    "syntax": ("def broken(:\n", "invalid syntax (broken_syntax.py, line 1)"),
+    "name": ("\n\nclass Network(nn.Module): ...\n", "NameError: name 'nn' is not defined, broken_name.py line 3"),
+    "key": ("SIZES = {}['large']\n", "KeyError: 'large', broken_key.py line 1"),
+    "attribute": (
+        "import math\nmath.relu\n",
+        "AttributeError: module 'math' has no attribute 'relu', broken_attribute.py",
+    ),
+    "file": ("open('no_such_weights.pt')\n", "No such file or directory: 'no_such_weights.pt', broken_file.py line 1"),
+    "silent": ("assert False\n", "AssertionError, broken_silent.py line 1"),
+    "deeper": ("from ownnets import inner\n", "NameError: name 'oops' is not defined, inner.py line 2"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), BROKEN.values(), ids=BROKEN)
+def test_one_that_cannot_be_imported(write, text, said, request):
+    write("inner", "ONE = 1\noops\n")
     name = write(f"broken_{request.node.callspec.id}", text)
     assert models.exists(name), "looking it up imports nothing"
-    with pytest.raises(RecipeError, match=f"The model '{name}' cannot be imported .*; check the package"):
+    with pytest.raises(RecipeError) as caught:
         models.find(name)
+    told = str(caught.value)
+    assert told.startswith(f"The model '{name}' cannot be imported (") and told.endswith("); check the package.")
+    assert said in told and "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_library_anywhere", "No module named 'no_such_library_anywhere', __init__.py line 1"),
+        ("oops", "NameError: name 'oops' is not defined, __init__.py line 1"),
+        ("raise ValueError('no')", "no, __init__.py line 1"),
+    ],
+)
+def test_one_whose_package_cannot_be_imported(tmp_path, monkeypatch, text, said, request):
+    """That is another mistake than a name which there is not."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = f"brokennets{request.node.callspec.indices['text']}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text(text)
+    (tmp_path / package / "mine.py").write_text(NETWORK)
+    for look in (models.exists, models.find):
+        with pytest.raises(RecipeError) as caught:
+            look(f"{package}.mine")
+        assert str(caught.value) == f"The model '{package}.mine' cannot be imported ({said}); check the package."
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecipeError("own"), KeyboardInterrupt()])
+def test_what_is_no_mistake_of_the_module_passes(write, error, monkeypatch):
+    def fails(name):
+        raise error
+
+    monkeypatch.setattr(models.importlib, "import_module", fails)
+    with pytest.raises(type(error)) as caught:
+        models.find(write("fine"))
+    assert caught.value is error

@@ -164,7 +164,12 @@ class Network(nn.Module):
 
     def forward(self, x):
         return self.head(x.flatten(1))
+
+    def loss(self, logits, targets, label_smoothing):
+        return nn.functional.cross_entropy(logits, targets)
 """
+FORWARD = "        return self.head(x.flatten(1))\n"
+FAILS = "recipe mine: the model {} fails on a blank frame ("
 OWN = {
     "right": (NETWORK, {}, None),
     "its settings": (
@@ -189,6 +194,76 @@ OWN = {
         "recipe mine: the model {} cannot take frames of 24 x 32 pixels (mat1 and mat2 shapes cannot be multiplied "
         "(1x2304 and 3072x2)); change input or model.",
     ),
+    "a name in init": (
+        NETWORK.replace("super().__init__()", "super().__init__()\n        self.size = size"),
+        {},
+        FAILS + "NameError: name 'size' is not defined, a_name_in_init.py line 15); mend the model.",
+    ),
+    "no super init": (
+        NETWORK.replace("super().__init__()", "pass"),
+        {},
+        FAILS
+        + "AttributeError: cannot assign module before Module.__init__() call, no_super_init.py line 15); mend the "
+        "model.",
+    ),
+    "init without classes": (
+        NETWORK.replace("settings, classes):", "settings):"),
+        {},
+        FAILS + "Network.__init__() takes 2 positional arguments but 3 were given); mend the model.",
+    ),
+    "an attribute in forward": (
+        NETWORK.replace("self.head(x", "self.hed(x"),
+        {},
+        FAILS
+        + "AttributeError: 'Network' object has no attribute 'hed', an_attribute_in_forward.py line 18); mend the "
+        "model.",
+    ),
+    "a key in forward": (
+        NETWORK.replace(FORWARD, "        return {}['logits']\n"),
+        {},
+        FAILS + "KeyError: 'logits', a_key_in_forward.py line 18); mend the model.",
+    ),
+    "no forward": (
+        NETWORK.replace("def forward", "def forwards"),
+        {},
+        FAILS + 'Module [Network] is missing the required "forward" function); mend the model.',
+    ),
+    "a file in init": (
+        NETWORK.replace("super().__init__()", "super().__init__()\n        open('no_such.pt')"),
+        {},
+        FAILS + "[Errno 2] No such file or directory: 'no_such.pt', a_file_in_init.py line 15); mend the model.",
+    ),
+    "a dictionary": (
+        NETWORK.replace(FORWARD, "        return {'logits': x}\n"),
+        {},
+        "recipe mine: the model {} names the outputs logits, but returns dict; it must return one tensor for each, "
+        "several as a tuple.",
+    ),
+    "more outputs than named": (
+        NETWORK.replace(FORWARD, "        return x, x\n"),
+        {},
+        "recipe mine: the model {} names the outputs logits, but returns Tensor, Tensor; it must return one tensor for "
+        "each, several as a tuple.",
+    ),
+    "outputs that fail": (
+        NETWORK.replace('OUTPUTS = ("logits",)', "def outputs(settings): return oops"),
+        {},
+        FAILS + "NameError: name 'oops' is not defined, outputs_that_fail.py line 6); mend the model.",
+    ),
+    "settings that fail": (
+        NETWORK.replace("width: int = 4", "width: int = 4\n    def __post_init__(self): self.wdth"),
+        {},
+        "recipe mine: the model {} fails with these settings (AttributeError: 'Settings' object has no attribute "
+        "'wdth', settings_that_fail.py line 11); mend the model.",
+    ),
+    "no loss": (
+        NETWORK.replace("def loss", "def losses"),
+        {},
+        "recipe mine: the model {} cannot be trained: its Network has neither loss nor training_loss; see "
+        "edgeattn/models/__init__.py.",
+    ),
+    "another way to train": (NETWORK.replace("def loss(self, ", "def training_loss(self, frame, "), {}, None),
+    "no loss, but weights": (NETWORK.replace("def loss", "def losses"), {"weights": "given"}, None),
 }
 
 
@@ -197,7 +272,7 @@ def test_a_network_of_ones_own_is_looked_at_before_it_is_trained(context, case, 
     text, changes, sentence = OWN[case]
     package = tmp_path / "packages"
     (package / "validnets").mkdir(parents=True)
-    module = case.replace(" ", "_")
+    module = case.replace(" ", "_").replace(",", "")
     (package / "validnets" / f"{module}.py").write_text(text)
     monkeypatch.syspath_prepend(package)
     monkeypatch.setattr(stages, "trained", lambda context: None)

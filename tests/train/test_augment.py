@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from edgeattn.errors import DataError, RecipeError
 from edgeattn.recipe import Augment
+from edgeattn.train import tiles
 from edgeattn.train.augment import Augmentation, _kept
 
 ALL = Augment(
@@ -143,6 +144,29 @@ def test_a_shift_alone_moves_whole_pixels_and_blurs_nothing():
         assert len(places) == 1
 
 
+@pytest.mark.parametrize("kind", ["label", "mask", "image"])
+@pytest.mark.parametrize("size", [(24, 24), (16, 16)])
+def test_half_of_the_frames_that_are_turned_or_scaled_keep_their_grain(size, kind):
+    """Noise of sigma 20 is noise of 13.3 after interpolation: a weight u and its 1 - u square to 2/3 in the mean."""
+    grain = torch.randn(64, 1, 24, 24, 1, generator=torch.manual_seed(0)).mul(20).add(128).clamp(0, 255).to(torch.uint8)
+    x = grain.expand(-1, -1, -1, -1, 3)
+    targets = {"label": None, "mask": x[:, 0, :, :, 0], "image": x[:, 0]}[kind]
+    out, moved = applied(Augment(rotate=20, scale=0.1), x, targets, kind, size=size)
+    found = out[:, 0, 0] * 255
+    if kind != "label":
+        where = moved.float() if kind == "mask" else moved[:, 0] * 255
+        assert float((found - where).abs().flatten(1).median(dim=1).values.max()) < 20
+    inside = (x[:, 0, :, :, 0].float() / 255).unfold(1, size[0], 1).unfold(2, size[1], 1)
+    exact = torch.stack([(w == f).flatten(2).all(dim=2).any() for w, f in zip(inside, out[:, 0, 0], strict=True)])
+    assert 20 <= int(exact.sum()) <= 44
+    assert float(found[exact].std()) == pytest.approx(20, abs=1)
+    assert float(found[~exact].std()) == pytest.approx(13.3, abs=1.5)
+    if kind == "mask":
+        assert torch.equal(found[exact].round().to(torch.uint8), moved[exact])
+    if kind == "image":
+        assert torch.equal(out[:, 0], moved)
+
+
 def test_positions_are_exact_under_bf16():
     ramp = torch.arange(24, dtype=torch.uint8).mul(10)[None, None, None, :, None].expand(4, 1, 24, 24, 3)
     exact, _ = applied(Augment(shift=0.2, scale=0.1), ramp)
@@ -194,10 +218,10 @@ def test_boxes_move_with_what_they_hold(name):
 @pytest.mark.parametrize("name", ["shift", "scale"])
 def test_no_object_is_seen_in_a_mirror_beside_boxes(name):
     """A square near the corner: mirrored, it would show a second time."""
-    x = torch.zeros(32, 1, 48, 48, 3, dtype=torch.uint8)
+    x = torch.zeros(64, 1, 48, 48, 3, dtype=torch.uint8)
     x[:, 0, 3:9, 3:9] = 255
     settings = EACH[name].model_copy(update={"shift": 0.3})
-    moved, targets = applied(settings, x, box_rows([[3, 3, 9, 9]] * 32), "boxes")
+    moved, targets = applied(settings, x, box_rows([[3, 3, 9, 9]] * 64), "boxes")
     whole = 0
     for white, box in zip(moved[:, 0, 0] > 0.5, targets[:, 2, :4], strict=True):
         x1, y1, x2, y2 = box.tolist()
@@ -284,6 +308,53 @@ def test_a_random_tile_is_drawn_from_each_window(kind, settings):
     tops, lefts = corners // 24, corners % 24
     assert len(set(corners.tolist())) > 16
     assert max(tops.max(), lefts.max()) <= 8 and {*tops.tolist(), *lefts.tolist()} <= set(range(9))
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_mask_and_what_is_ignored_of_it_move_with_the_tile_of_its_window(name):
+    """Where two of a checkerboard's cells meet, interpolation may differ from the nearest pixel. Grey is ignored."""
+    cells = torch.arange(64) // 8
+    board = (cells[:, None] + cells[None, :]) % 3
+    mask = torch.tensor([0, 255, 1], dtype=torch.uint8)[board].expand(32, -1, -1)
+    x = torch.tensor([0, 128, 255], dtype=torch.uint8)[board][None, None, :, :, None].expand(32, 1, -1, -1, 3)
+    moved, targets = applied(MOVING[name], x, mask, "mask", size=(32, 32))
+    assert targets.shape == (32, 32, 32) and targets.dtype == torch.uint8
+    assert set(targets.unique().tolist()) == {0, 1, 255}
+    grey = moved[:, 0, 0] * 255
+    for level, label in ((0, 0), (255, 1)):  # no mixture of the others
+        there = (grey - level).abs() < 1
+        assert float(there.float().mean()) > 0.2
+        assert bool((targets[there] == label).all())
+    around = functional.max_pool2d(((grey - 128).abs() > 1).float(), 3, 1, 1) == 0
+    assert float(around.float().mean()) > 0.05
+    assert bool((targets[around] == 255).all())
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_what_is_moved_into_a_tile_is_the_windows_own(name, monkeypatch):
+    """The tile in the middle of a ramp stays a ramp, without the kink that a mirror gives."""
+    monkeypatch.setattr(tiles, "draw", lambda count, window, tile: torch.full((count,), (window - tile) // 2))
+    ramp = torch.arange(64, dtype=torch.uint8).mul(3)[None, None, None, :, None].expand(16, 1, 64, 64, 3)
+    moved, _ = applied(MOVING[name], ramp, ramp[:, 0, :, :, 0], "mask", size=(24, 24))
+    assert float((moved.diff(dim=-1).diff(dim=-1) * 255).abs().max()) < 0.01
+    assert float((moved.diff(dim=-2).diff(dim=-2) * 255).abs().max()) < 0.01
+
+
+def test_boxes_in_windows_move_with_their_tile():
+    """By exact margins too: what a shift takes out of the frame a smaller scale brings back, box and pixels."""
+    x = torch.zeros(64, 1, 48, 48, 3, dtype=torch.uint8)
+    x[:, 0, 14:24, 18:30] = 255
+    boxes = torch.full((64, 2, 5), -1.0)
+    boxes[:, 1] = torch.tensor([18.0, 14, 30, 24, 2])
+    moved, targets = applied(Augment(flip=True, shift=0.3, scale=0.4), x, boxes, "boxes", size=(32, 32))
+    assert (targets[:, 0, 4] == -1).all()
+    whole = 0
+    for white, box in zip(moved[:, 0, 0] > 0.5, targets[:, 1], strict=True):
+        x1, y1, x2, y2, label = box.tolist()
+        if label == 2 and min(x1, y1) > 1 and max(x2, y2) < 31:
+            assert extent(white) == pytest.approx([x1, y1, x2, y2], abs=1.0)
+            whole += 1
+    assert whole > 16
 
 
 @pytest.mark.parametrize("name", MOVING)

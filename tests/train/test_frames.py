@@ -121,12 +121,12 @@ def test_targets_of_every_kind_are_stored_as_they_are_fitted(kind, target, shape
     assert (targets.shape, targets.dtype) == ((3, *shape), dtype)
 
 
-# Tiles of 16 x 16. Windows are at most twice that, at most the smallest frame, and share what a tile needs.
+# Tiles of 16 x 16. Windows are 1.5 to 2.5 times that, a tile apart in the smallest frame, at most so in others.
 WINDOWS = {
     "one each": ([(32, 32), (32, 32)], (32, 32), 2),
-    "several": ([(40, 50)], (32, 32), 2 * 3),  # (40 - 16) / 16 = 1.5 rows, (50 - 16) / 16 = 2.1 columns
-    "of different sizes": ([(40, 50), (32, 33)], (32, 32), 2 * 3 + 1 * 2),
-    "the smallest decides": ([(20, 40), (48, 40)], (20, 32), 1 * 2 + 3 * 2),  # 4 shared: 44 / 16 and 36 / 28
+    "several": ([(44, 50)], (28, 34), 2 * 2),  # 28 + 16 and 34 + 16
+    "of different sizes": ([(40, 50), (32, 33)], (32, 33), 2 * 3 + 1 * 1),  # 8 / 16 = 0.5 and 17 / 16 = 1.1 steps
+    "the smallest decides": ([(20, 40), (48, 40)], (20, 24), 1 * 2 + 3 * 2),  # 28 / 16 = 1.75 and 1 steps
     "no larger than a tile": ([(16, 16), (16, 40)], (16, 16), 1 + 3),
     "smaller than a tile": ([(9, 12), (40, 40)], (16, 16), 1 + 9),
 }
@@ -143,9 +143,10 @@ def test_windows_that_tiles_are_drawn_from(shapes, window, count, tmp_path):
     assert (frames[:, 0, ..., 0] == targets).all(), "frames and masks are cut at the same places"
 
 
-def test_every_tile_of_an_image_lies_in_a_window():
-    shape = (50, 75)
+def test_every_tile_of_an_image_lies_in_a_window_of_two_tiles_or_more():
+    shape = (48, 83)
     fitting = training_fitting(Preprocess(16, 16, "tile", 4), ("frame",), "mask", [shape], None)
+    assert fitting.window == (32, 35)
     numbered = np.arange(shape[0] * shape[1]).reshape(shape)
     frame = np.stack([numbered % 256, numbered // 256, numbered * 0], axis=-1).astype(np.uint8)
     corners = set()
@@ -163,11 +164,11 @@ def test_clean_images_are_kept_alone_when_they_are_degraded_anew(scale, tmp_path
     shapes = shapes_of(Listed(sample), 0, of_target=True)
     assert shapes == [(40 * scale, 50 * scale)]
     fitting = training_fitting(Preprocess(16, 16, "tile", 4), ("frame",), "image", shapes, scale)
-    side = 32 * scale
-    assert (fitting.window, fitting.clean, fitting.count(shapes)) == ((side, side), True, 6)
-    frames, targets = prepare(Listed(sample), fitting, tmp_path, 0, silent, count=6)
-    assert frames.shape == (6, 1, side, side, 3) and targets.tolist() == [0] * 6
-    assert (frames[0, 0] == clean[:side, :side]).all() and (frames[-1, 0] == clean[-side:, -side:]).all()
+    high, wide = 24 * scale, 34 * scale
+    assert (fitting.window, fitting.clean, fitting.count(shapes)) == ((high, wide), True, 4)
+    frames, targets = prepare(Listed(sample), fitting, tmp_path, 0, silent, count=4)
+    assert frames.shape == (4, 1, high, wide, 3) and targets.tolist() == [0] * 4
+    assert (frames[0, 0] == clean[:high, :wide]).all() and (frames[-1, 0] == clean[-high:, -wide:]).all()
 
 
 @pytest.mark.parametrize("scale", [1, 2])
