@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeattn.data import warps
+from edgeattn.data.base import Derived, frame_hash
 from edgeattn.data.warps import Settings, degrade, is_degraded, load, make_pair
 from edgeattn.errors import DataError
 from edgeattn.imaging import encode_png
@@ -44,6 +45,17 @@ def test_splits_share_no_photograph(folder):
     assert not names(splits.calibration) & names(splits.train)
     assert (splits.kind, splits.labels, splits.degradation) == ("homography", (), None)
     assert names(load(replace(SMALL, eval_last=3), folder, 0).evaluation) == {"7.png", "8.png", "9.png"}
+
+
+def test_it_knows_its_photographs_by_their_pixels(folder):
+    splits = load(SMALL, folder, 0)
+    assert isinstance(splits.train, Derived)
+    assert splits.evaluation.origins() == [frame_hash(cv2.imread(str(folder / name))) for name in ("8.png", "9.png")]
+    cv2.imwrite(str(folder / "9.bmp"), cv2.imread(str(folder / "0.png")))
+    (folder / "9.png").unlink()
+    assert set(load(SMALL, folder, 0).evaluation.origins()) & set(
+        splits.train.origins() + splits.calibration.origins()
+    ) == {frame_hash(cv2.imread(str(folder / "0.png")))}
 
 
 def test_the_corners_move_by_up_to_the_displacement():
