@@ -36,9 +36,11 @@ def command(bundle: Path, source: str, out: Path | None, key: Path | None, threa
     """
     from edgeattn import runtime
     from edgeattn.runtime.run import line, run
+    from edgeattn.runtime.sources import quiet_opencv
 
     def emit(name: str, result: Result) -> None:
         click.echo(json.dumps({"name": name, **result.to_dict()}) if as_json else line(name, result))
 
+    quiet_opencv()
     with runtime.load(bundle, key=key, threads=threads) as model:
         run(model, source, emit, out=out)

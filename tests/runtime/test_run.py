@@ -177,8 +177,47 @@ def test_a_video_where_nothing_can_be_written(model: Any, tmp_path: Path) -> Non
 def test_a_broken_video_leaves_nothing(model: Any, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"x" * 100)
     with pytest.raises(DataError, match="not a video"):
-        _run(model, tmp_path / "clip.mp4", tmp_path / "o")
-    assert list((tmp_path / "o").iterdir()) == []
+        _run(model, tmp_path / "clip.mp4", tmp_path / "new/o")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_video_that_is_cut_off_leaves_nothing(model: Any, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 24))
+    for level in range(20):
+        writer.write(np.full((24, 32, 3), 10 * level, np.uint8))
+    writer.release()
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/clip.mp4").write_text("of yesterday")
+    with pytest.raises(DataError, match=r"clip\.avi ends after \d+ of 20 frames; it is cut off"):
+        _run(model, clip, tmp_path / "o")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "o").iterdir()] == [("clip.mp4", "of yesterday")]
+
+
+@pytest.mark.parametrize("broken", ["a.png", "b.png", "c.png"])
+def test_a_folder_with_a_corrupt_image_leaves_nothing(model: Any, folder: Path, tmp_path: Path, broken: str) -> None:
+    (folder / "c.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / broken).write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=broken):
+        _run(model, folder, tmp_path / "new/o")
+    assert not (tmp_path / "new").exists()
+    # What was there before is neither replaced nor removed.
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/a.png").write_text("of yesterday")
+    with pytest.raises(DataError, match=broken):
+        _run(model, folder, tmp_path / "o")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "o").iterdir()] == [("a.png", "of yesterday")]
+
+
+def test_overlays_of_a_folder_replace_earlier_ones_and_nothing_else(model: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    for name in ("a.png", "notes.txt"):
+        (tmp_path / "o" / name).write_text("of yesterday")
+    _run(model, folder, tmp_path / "o")
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.png", "b.png", "notes.txt"]
+    assert read_image(tmp_path / "o/a.png").shape[1] == 360
+    assert (tmp_path / "o/notes.txt").read_text() == "of yesterday"
 
 
 @pytest.mark.usefixtures("folder")
