@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edgeattn import runtime
 from edgeattn.errors import EdgeattnError, StorageError
-from edgeattn.runtime.run import line, run
+from edgeattn.runtime.run import json_line, line, run
 from edgeattn.runtime.sources import quiet_opencv
 from edgeattn.runtime.verify import verify
 from edgeattn.tasks.base import Result
@@ -80,8 +80,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     def emit(name: str, result: Result) -> None:
-        text = json.dumps({"name": name, **result.to_dict()}) if options.json else line(name, result)
-        print(text, flush=True)
+        print(json_line(name, result) if options.json else line(name, result), flush=True)
 
     with runtime.load(options.bundle, key=options.key, threads=options.threads) as model:
         run(model, options.source, emit, out=options.out)
