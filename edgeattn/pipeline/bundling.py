@@ -57,7 +57,7 @@ def bundle(context: Context, graph: Artifact, engine: Artifact) -> Artifact:
         "code": code_version(
             "edgeattn.pipeline.bundling",
             "edgeattn.runtime",
-            f"edgeattn.tasks.{recipe.task}",
+            tasks.module_name(recipe.task),
             *backend_modules(target.backend),
         ),
         "libraries": library_versions(target.backend),

@@ -161,7 +161,7 @@ def _executed(context: Context, row: Row) -> list[str]:
     """
     recipe = context.recipe
     network = [models.module_name(recipe.model.name)] if row.backend == "pytorch" else []
-    return [row.entry.partition(":")[0], *backend_modules(row.backend), f"edgeattn.tasks.{recipe.task}", *network]
+    return [row.entry.partition(":")[0], *backend_modules(row.backend), tasks.module_name(recipe.task), *network]
 
 
 def _parents(rows: Sequence[Row]) -> dict[str, str]:

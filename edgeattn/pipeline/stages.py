@@ -218,7 +218,7 @@ def _train_inputs(context: Context) -> dict[str, Any]:
         "code": code_version(
             "edgeattn.train.run",
             models.module_name(recipe.model.name),
-            f"edgeattn.tasks.{recipe.task}",
+            tasks.module_name(recipe.task),
             _format(context),
         ),
         "libraries": library_versions("torch", "lightning", "kornia", "numpy", "opencv-python-headless"),
@@ -268,7 +268,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]
         inputs["preprocess"] = context.preprocess.to_dict()
         inputs["prepared_by"] = code_version("edgeattn.framing")
-        inputs["compared_by"] = code_version(f"edgeattn.tasks.{recipe.task}")
+        inputs["compared_by"] = code_version(tasks.module_name(recipe.task))
         inputs["vnni"] = vnni
     return context.build(Stage.QUANTIZE, precision.value, inputs, make)
 

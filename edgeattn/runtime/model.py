@@ -116,7 +116,7 @@ def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: 
     if threads is not None and threads < 1:
         raise InputError(f"The number of threads must be 1 or more, got {threads}.")
     bundle = open_bundle(path, key=key)
-    task = tasks.find(bundle.manifest.task)
+    task = _task(bundle)
     backend = backends.find(bundle.manifest.backend)
     folder = place_engine(bundle)
     try:
@@ -133,6 +133,17 @@ def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: 
         model.close()
         raise
     return model
+
+
+def _task(bundle: Bundle) -> Task:
+    """What reads the outputs. Raises InputError, of a task of the maker's own BundleError: it must be here too."""
+    name = bundle.manifest.task
+    try:
+        return tasks.find(name)
+    except InputError as error:
+        if "." not in name:
+            raise
+        raise BundleError(f"The bundle {bundle.path} needs a task of its maker's own. {error}") from error
 
 
 def _check_names(bundle: Bundle, runner: Runner) -> None:

@@ -209,6 +209,26 @@ def test_parts_this_version_lacks(make_bundle: Any, changes: dict[str, str], say
         edgeattn.load(make_bundle(**changes))
 
 
+def test_a_task_of_ones_own_must_be_on_the_device(make_bundle: Any, backend: Any, tmp_path: Path) -> None:
+    path = make_bundle(task="runtimetasks.means")
+    with pytest.raises(BundleError) as caught:
+        edgeattn.load(path)
+    assert str(caught.value) == (
+        f"The bundle {path} needs a task of its maker's own. There is no task 'runtimetasks.means': no such module is "
+        "installed, on PYTHONPATH or below the folder that the program was started from; put its package there."
+    )
+    assert backend.folders == []
+
+
+def test_a_task_of_ones_own(make_bundle: Any, backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runtimetasks").mkdir()
+    text = "from edgeattn.tasks.classify import Classify\n\nTASK = Classify()\nTASK.name = 'means'\n"
+    (tmp_path / "runtimetasks/means.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    model = edgeattn.load(make_bundle(task="runtimetasks.means"))
+    assert model.task == "means" and str(model(RED)).startswith("red 88.1%")
+
+
 def test_a_missing_library(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> None:
         raise MissingLibrary("OpenVINO cannot be used.")
