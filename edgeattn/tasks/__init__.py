@@ -17,7 +17,7 @@ import pkgutil
 from pathlib import Path
 from typing import cast
 
-from edgeattn.errors import EdgeattnError, InputError
+from edgeattn.errors import EdgeattnError, InputError, reason
 from edgeattn.tasks.base import Task
 
 _PARTS = tuple(part for part in (*Task.__annotations__, *vars(Task)) if not part.startswith("_"))
@@ -58,9 +58,9 @@ def _own(name: str) -> Task:
     except (EdgeattnError, MemoryError):
         raise
     except Exception as error:  # somebody else's code may raise anything
-        words = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"The task '{name}' cannot be imported ({words}); check its package, which may need NumPy and OpenCV only."
+            f"The task '{name}' cannot be imported ({reason(error)}); check its package, which may need NumPy and "
+            "OpenCV only."
         ) from error
     if missing := [part for part in _PARTS if not hasattr(task, part)]:
         raise InputError(
