@@ -94,7 +94,7 @@ class CameraModel(nn.Module):
         return (x - self.mean) * self.scale
 
     def forward(self, *frames: Tensor) -> Any:
-        return self.network(*(self.normalise(frame.permute(0, 3, 1, 2).float()) for frame in frames))
+        return self.network(*(self.normalise(frame.float().permute(0, 3, 1, 2)) for frame in frames))
 
 
 def try_blank(model: CameraModel) -> tuple[Any, ...]:

@@ -45,7 +45,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
             "attention_heads": 2,
             "attention_output": True,
         },
-        "input": TILED,
+        "input": {"height": 48, "width": 48},
         "data": {"target": "image", "noise": 30, "digits": 2},
     },
 }

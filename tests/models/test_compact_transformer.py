@@ -148,7 +148,7 @@ def test_it_learns_scenes_by_heart():
     targets = torch.tensor([scenes[i].target for i in range(24)])
     network = build(channels=32, heads=2, convolutions=3)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.003)
-    for _ in range(50):
+    for _ in range(120):  # 50 do on some processors, whose sums round otherwise
         optimizer.zero_grad()
         network.loss(network(x), targets, 0.0).backward()
         optimizer.step()

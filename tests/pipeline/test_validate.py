@@ -354,6 +354,9 @@ class Network(nn.Module):
 
     def forward(self, x):
         return self.head(x)
+
+    def loss(self, logits, targets, label_smoothing):
+        return logits.mean()
 """
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from edgeattn import host
 from edgeattn.backends import onnxruntime, openvino
 from edgeattn.metrics.tensors import sqnr_db
 from edgeattn.quantize import int8, policy
@@ -72,6 +73,10 @@ def quality_db(model, setting: str, folder: Path) -> tuple[float, float]:
     return sqnr_db(reference, others[0]), sqnr_db(reference, others[1])
 
 
+# With AMX the products run in kernels of their own, which join the two rightly (a Xeon, November 2026); a file is made
+# for all processors, so the guard is for those too.
+without_amx = pytest.mark.skipif("amx_int8" in host.isa(), reason="with AMX OpenVINO computes it rightly")
+
 GUARDS = [
     ("shared_tokens", "minmax", "_maps_of_shared_tokens"),
     ("pooled_tokens", "minmax+smooth-quant", "smoothed_wrongly"),
@@ -84,7 +89,7 @@ def test_with_the_guard_both_engines_agree(graph, setting, guard, request, tmp_p
     assert one > 25 and other > one - 1
 
 
-@pytest.mark.parametrize(("graph", "setting", "guard"), GUARDS)
+@pytest.mark.parametrize(("graph", "setting", "guard"), [pytest.param(*GUARDS[0], marks=without_amx), GUARDS[1]])
 def test_without_the_guard_openvino_still_computes_it_wrongly(graph, setting, guard, request, tmp_path, monkeypatch):
     monkeypatch.setattr(policy, guard, lambda *graph_and_constants: [])
     one, other = quality_db(request.getfixturevalue(graph), setting, tmp_path)

@@ -29,8 +29,8 @@ VARIANTS = {
 }
 
 
-class Stop(Exception):
-    pass
+class Stop(BaseException):
+    """As Ctrl-C: an Exception would be taken for a mistake of the network's own code."""
 
 
 def train(recipe, splits, folder, progress=silent):
