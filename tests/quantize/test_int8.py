@@ -110,7 +110,10 @@ def test_a_product_that_nncf_leaves_by_itself_is_told(attention_network, calls, 
         patched.setattr(policy, "float_nodes", more)
         model = int8.quantize(attention_network, calls(4), KNOWN["minmax"], spare_bit=False)
     told = int8.float_nodes(attention_network, model, KNOWN["minmax"])
-    assert told[first].startswith("left in float by NNCF itself") and told.keys() >= policys(attention_network.graph).keys()
+    assert (
+        told[first].startswith("left in float by NNCF itself")
+        and told.keys() >= policys(attention_network.graph).keys()
+    )
 
 
 def test_every_setting_really_makes_another_graph(attention_network, calls):
