@@ -19,6 +19,7 @@ from edgeattn.imaging import Preprocess
 from edgeattn.recipe import parse_settings
 
 SCHEMA = "edgeattn.model/1"
+_OF_TORCH = (MemoryError, OverflowError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -141,17 +142,28 @@ def load(folder: Path) -> CameraModel:
 
 
 @contextmanager
-def torch_errors(what: str, cure: str) -> Iterator[None]:
-    """Turn what torch, its exporter or a network raises inside into two clauses, "`what` (reason); `cure`.".
+def own_code() -> Iterator[None]:
+    """Around calls of a network's own code, inside `torch_errors`, which then tells of whatever it raises.
 
-    That is a ModelError, or a MachineError where the memory of this machine or its accelerator is not enough. Our own
-    errors pass, and those of the operating system.
+    Around those calls alone: what our own code or a caller's progress raises is no mistake of the network.
     """
     try:
         yield
-    except (EdgeattnError, OSError):
+    except (EdgeattnError, OSError, *_OF_TORCH):
         raise
-    except Exception as error:  # a network's own code may raise anything
+    except Exception as error:  # somebody else's code may raise anything
+        raise RuntimeError(str(error)) from error
+
+
+@contextmanager
+def torch_errors(what: str, cure: str) -> Iterator[None]:
+    """Turn what torch and its exporter raise inside into two clauses, "`what` (reason); `cure`.", as a ModelError.
+
+    MachineError where the memory of this machine or its accelerator is not enough.
+    """
+    try:
+        yield
+    except _OF_TORCH as error:
         cause: BaseException = error
         while cause.__cause__ is not None:  # the exporter wraps what it met, with advice on its own use
             cause = cause.__cause__

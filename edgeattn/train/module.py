@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from edgeattn.data.base import Degradation
 from edgeattn.imaging import View
-from edgeattn.models.camera import CameraModel
+from edgeattn.models.camera import CameraModel, own_code
 from edgeattn.recipe import TrainSection
 from edgeattn.tasks.base import Task
 from edgeattn.train.augment import Augmentation
@@ -66,10 +66,11 @@ class Training(pl.LightningModule):
         network: Any = self.model.network
         smoothing = self.settings.label_smoothing
         loss: Tensor
-        if hasattr(network, "training_loss"):
-            loss = network.training_loss(*inputs, targets, smoothing)
-        else:
-            loss = network.loss(network(*inputs), targets, smoothing)
+        with own_code():
+            if hasattr(network, "training_loss"):
+                loss = network.training_loss(*inputs, targets, smoothing)
+            else:
+                loss = network.loss(network(*inputs), targets, smoothing)
         self._losses.append(loss.detach())
         return loss
 

@@ -237,9 +237,6 @@ def at_cause(error, cause):
             ModelError,
             "It fails (KeyError: 'aten::odd'); x.",
         ),
-        (AttributeError("'Network' object has no attribute 'hed'"), ModelError, "It fails (AttributeError: 'Network' "),
-        (NameError("name 'x' is not defined."), ModelError, "It fails (NameError: name 'x' is not defined); x."),
-        (AssertionError(), ModelError, "It fails (AssertionError); x."),
         (MemoryError(), MachineError, "It fails: the memory of this machine is not enough; "),
         (torch.OutOfMemoryError("Tried to allocate"), MachineError, "It fails: the memory of this machine"),
         (at_cause(RuntimeError("wrapped"), MemoryError()), MachineError, "It fails: the memory of this machine"),
@@ -251,6 +248,25 @@ def test_what_torch_raises_becomes_a_sentence(raised, kind, said):
     assert str(caught.value).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (
+            AttributeError("'Network' object has no attribute 'hed'"),
+            "AttributeError: 'Network' object has no attribute 'hed'",
+        ),
+        (NameError("name 'x' is not defined."), "NameError: name 'x' is not defined"),
+        (AssertionError(), "AssertionError"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (ValueError("Expected more than 1 value"), "Expected more than 1 value"),
+    ],
+)
+def test_what_a_networks_own_code_raises_becomes_a_sentence(raised, said):
+    with pytest.raises(ModelError) as caught, camera.torch_errors("It fails", "x"), camera.own_code():
+        raise raised
+    assert str(caught.value) == f"It fails ({said}); x."
+
+
 def test_more_memory_than_any_machine_has():
     with pytest.raises(MachineError, match="the memory of this machine is not enough"), camera.torch_errors("It", "x"):
         torch.empty(1 << 60, dtype=torch.uint8)
@@ -258,6 +274,14 @@ def test_more_memory_than_any_machine_has():
 
 @pytest.mark.parametrize("error", [StageFailed("own"), ModelError("own"), OSError(28, "full"), KeyboardInterrupt()])
 def test_what_others_raise_passes(error):
+    with pytest.raises(type(error)) as caught, camera.torch_errors("It fails", "x"), camera.own_code():
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [KeyError("ours"), LookupError("the caller's")])
+def test_what_is_not_the_networks_passes(error):
+    """Such as what a caller's progress raises in the middle of a training."""
     with pytest.raises(type(error)) as caught, camera.torch_errors("It fails", "x"):
         raise error
     assert caught.value is error
