@@ -143,7 +143,7 @@ class Graph:
         try:
             bare = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
         except Exception as refused:  # onnx's own exceptions have only this class in common
-            error = last_line(refused)
+            error = last_line(refused).removeprefix("[ShapeInferenceError] ")
             try:
                 bare = onnx.shape_inference.infer_shapes(bare, data_prop=True)
             except Exception:  # as above; what the file declares is left

@@ -66,7 +66,7 @@ SCALE_SMALL = Rule(
 PER_CHANNEL = Rule(
     "qdq.per-channel-activation",
     Severity.ERROR,
-    "TensorRT has one scale for each activation; several are for constant weights alone.",
+    "TensorRT has one scale for each activation, several for constant weights alone: it refuses the layer.",
     "Calibrate one scale for the whole tensor.",
 )
 AXIS_MISSING = Rule(

@@ -1,7 +1,8 @@
 """A strongly typed network takes every type from the graph and converts nothing by itself.
 
-Source: NvInfer.h of 10.3 (kSTRONGLY_TYPED, IElementWiseLayer, IQuantizeLayer, IDequantizeLayer) and the types listed in
-onnx-tensorrt's docs/operators.md (10.15).
+Source: NvInfer.h of 10.3 (kSTRONGLY_TYPED, IElementWiseLayer, IQuantizeLayer, IDequantizeLayer), the types listed in
+onnx-tensorrt's docs/operators.md (10.15), and for UINT8 NVIDIA/TensorRT #3985 ("all UINT8 inputs must directly feed
+into a cast layer [...] no other layers support UINT8 inputs, even just data-movement ops") and #4278 (outputs).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ DQ_FLOAT32 = Rule(
 QDQ_OPSET = Rule(
     "typing.qdq-opset",
     Severity.ERROR,
-    "Before opset 19 ONNX has FP32 scales alone: the file is not valid, and the parser never casts a DequantizeLinear.",
+    "Before opset 19 ONNX has FP32 scales alone: the file is not valid, and ONNX Runtime refuses it.",
     "Export with opset 19 or 20.",
 )
 INFERENCE = Rule(
@@ -72,9 +73,15 @@ INT8_CAST = Rule(
 UINT8 = Rule(
     "typing.uint8",
     Severity.ERROR,
-    "TensorRT knows UINT8 as the type of network inputs and outputs alone, to be cast to or from FP32 or FP16 before "
-    "any other layer (NvInfer.h, DataType): it refuses the network.",
+    "TensorRT casts a UINT8 input to FP32 or FP16 and such a result to a UINT8 output, and has no other UINT8 layer, "
+    "not even to move it: it refuses the network.",
     "Cast the input to float before anything else reads it, the output as the last thing of all.",
+)
+UINT8_SHAPE = Rule(
+    "typing.uint8-shape",
+    Severity.WARNING,
+    "NVIDIA says that no layer but a cast takes UINT8; whether that holds where only the shape is read is not known.",
+    "Take the shape of what the Cast gives.",
 )
 
 _UNSUPPORTED = {
@@ -173,10 +180,13 @@ def _uint8(graph: Graph, node: Node) -> Iterator[Finding]:
     """UINT8 anywhere but between an input and its Cast, or an output and its Cast. Said where it begins."""
     read = [name for name in node.inputs if graph.type(name) == TensorProto.UINT8]
     made = [name for name in node.outputs if graph.type(name) == TensorProto.UINT8]
+    begins = [name for name in read if name not in graph.makers]
     if node.operator == "Cast" and all(name in graph.inputs for name in read) and set(made) <= set(graph.outputs):
         if read and graph.type(node.outputs[0]) not in _FROM_UINT8:
             yield UINT8.at(node, f"It casts UINT8 to {graph.type_name(node.outputs[0])}, not to FP32 or FP16.")
-    elif begins := [name for name in read if name not in graph.makers]:
+    elif node.operator in ("Shape", "Size") and read:
+        yield UINT8_SHAPE.at(node, f"It reads the shape of '{read[0]}', which is UINT8.")
+    elif begins:
         yield UINT8.at(node, f"It reads '{begins[0]}', which is UINT8.")
     elif made:
         yield UINT8.at(node, f"It gives '{made[0]}', which is UINT8.")

@@ -39,8 +39,8 @@ def expand(kind, inputs, output, attributes, constants):
 def build(*rows, inputs=None, outputs=None, constants=None, opset=20, stated=None):
     """A graph of rows `(operator, "inputs", "outputs")`, with a mapping of attributes where there are any.
 
-    A node is named after its first output; `_` is an input left out. `inputs` are name -> shape (float) or (type, shape); `outputs` name -> type,
-    by default the last row's, float. `stated` is what value_info claims, name -> type.
+    A node is named after its first output; `_` is an input left out. `inputs` are name -> shape (float) or (type,
+    shape); `outputs` name -> type, by default the last row's, float. `stated` is what value_info claims.
     """
     constants = dict(constants or {})
     nodes = [n for kind, names, output, *more in rows

@@ -26,8 +26,18 @@ CASES = {
         "Both its inputs are quantized, and 'cq' is what Conv 'c' gives.",
     ),
     "placement.concat": (
-        image(RELU, ("QDQ", "x", "a", {"scale": 0.1}), ("QDQ", "r", "d", {"scale": 0.2}), ("Concat", "a d", "y", {"axis": 1})),
-        image(RELU, ("QDQ", "x", "a", {"scale": 0.2}), ("QDQ", "r", "d", {"scale": 0.2}), ("Concat", "a d", "y", {"axis": 1})),
+        image(
+            RELU,
+            ("QDQ", "x", "a", {"scale": 0.1}),
+            ("QDQ", "r", "d", {"scale": 0.2}),
+            ("Concat", "a d", "y", {"axis": 1}),
+        ),
+        image(
+            RELU,
+            ("QDQ", "x", "a", {"scale": 0.2}),
+            ("QDQ", "r", "d", {"scale": 0.2}),
+            ("Concat", "a d", "y", {"axis": 1}),
+        ),
         "Its quantized inputs and output have scales from 0.1 to 0.2.",
     ),
     "placement.keep-float": (
@@ -36,13 +46,19 @@ CASES = {
         "Its input 'd' is quantized.",
     ),
     "placement.small-product": (
-        {"rows": [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Gemm", "d v", "y")], "inputs": {"x": [1, 64]},
-         "constants": {"w": np.ones((64, 32), np.int8)}},
-        {"rows": [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Gemm", "d v", "y")], "inputs": {"x": [4, 64]},
-         "constants": {"w": np.ones((64, 32), np.int8)}},
+        {
+            "rows": [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Gemm", "d v", "y")],
+            "inputs": {"x": [1, 64]},
+            "constants": {"w": np.ones((64, 32), np.int8)},
+        },
+        {
+            "rows": [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Gemm", "d v", "y")],
+            "inputs": {"x": [4, 64]},
+            "constants": {"w": np.ones((64, 32), np.int8)},
+        },
         "It is a product with a vector (1 x 64 by 64 x 32).",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("rule", CASES)
