@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgeattn.lint.base import Family, Finding, Rule, Rules
+    from edgeattn.lint.graph import Graph
 
 _SHARED = {"base", "graph", "listing", "reading"}
 
@@ -41,15 +42,15 @@ def known_rules() -> dict[str, Rule]:
     return {value.id: value for value in found if isinstance(value, Rule)}
 
 
-def lint(model: onnx.ModelProto, rules: Rules, ranges: Mapping[str, float] | None = None) -> list[Finding]:
+def lint(model: onnx.ModelProto | Graph, rules: Rules, ranges: Mapping[str, float] | None = None) -> list[Finding]:
     """Everything that `rules` have against `model`: the graph as a whole first, then node by node in the graph's order.
 
     `ranges` are the largest |x| of tensors over the calibration samples, by their names in the FP32 graph; the families
     that judge values say little without. The model is not changed.
     """
-    from edgeattn.lint.graph import Graph
+    from edgeattn.lint.graph import as_graph
 
-    graph = Graph(model)
+    graph = as_graph(model)
     place = {node.label: index for index, node in enumerate(graph.nodes)}
     found = {item: None for name in names() for item in find(name).check(graph, rules, ranges or {})}
     return sorted(found, key=lambda item: (place.get(item.node, -1), item.rule, item.what))

@@ -191,6 +191,11 @@ class Graph:
         return value.astype(helper.tensor_dtype_to_np_dtype(maker.get("to", TensorProto.FLOAT)))
 
 
+def as_graph(model: onnx.ModelProto | Graph) -> Graph:
+    """A view of `model`, which may be one already."""
+    return model if isinstance(model, Graph) else Graph(model)
+
+
 def _bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in proto.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
@@ -207,5 +212,6 @@ def _forget(graph: onnx.GraphProto) -> None:
 
 
 def type_name(kind: int) -> str:
-    """`float16` for TensorProto.FLOAT16."""
-    return str(TensorProto.DataType.Name(kind)).lower()
+    """As NumPy calls it: `float32` for TensorProto.FLOAT."""
+    name = str(TensorProto.DataType.Name(kind)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)

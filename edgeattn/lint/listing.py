@@ -13,7 +13,7 @@ from onnx import TensorProto
 from edgeattn.lint import dla
 from edgeattn.lint._patterns import PRODUCTS, product_is_int8
 from edgeattn.lint.base import Rules
-from edgeattn.lint.graph import MOVING, Graph, Node, type_name
+from edgeattn.lint.graph import MOVING, Graph, Node, as_graph, type_name
 
 _NAMES = {
     TensorProto.FLOAT: "fp32",
@@ -42,9 +42,9 @@ class Listed:
         return asdict(self)
 
 
-def listing(model: onnx.ModelProto, rules: Rules | None = None) -> list[Listed]:
+def listing(model: onnx.ModelProto | Graph, rules: Rules | None = None) -> list[Listed]:
     """The nodes in the graph's order; without `rules` none is placed on a DLA."""
-    graph = Graph(model)
+    graph = as_graph(model)
     return [
         Listed(node.label, node.operator, precision(graph, node), _since(graph, node), _placement(graph, node, rules))
         for node in graph.nodes

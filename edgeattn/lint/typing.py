@@ -171,7 +171,7 @@ def _types(graph: Graph, node: Node) -> Iterator[Finding]:
         if kind in _UNSUPPORTED:
             yield UNKNOWN.at(node, f"It gives '{name}', which is {type_name(kind)}.")
         elif kind == TensorProto.DOUBLE:
-            yield DOUBLE.at(node, f"It gives '{name}', which is double.")
+            yield DOUBLE.at(node, f"It gives '{name}', which is float64.")
         elif kind == TensorProto.INT8 and node.operator == "Cast":
             yield INT8_CAST.at(node, f"It casts '{node.input(0)}' to int8.")
 
