@@ -17,8 +17,8 @@ from edgeattn.lint.graph import Graph, Node, type_name
 UNSIGNED = Rule(
     "qdq.unsigned",
     Severity.ERROR,
-    "TensorRT has no unsigned quantization. Parsers up to 10.1 take int8 with the same scale and only warn, so that "
-    "everything above 127 scales is clipped and tens of dB are lost; newer ones refuse the file.",
+    "TensorRT has no unsigned quantization: the parser of 10.1 takes int8 with the same scale and only warns, so that "
+    "all above 127 scales is clipped and tens of dB are lost; that of 10.6 refuses the file.",
     "Make the zero point int8 and 0, and multiply the scale by 255/127.",
 )
 ASYMMETRIC = Rule(
