@@ -27,7 +27,7 @@ def attentions(graph: Graph) -> Iterator[Attention]:
         if softmax.operator != "Softmax":
             continue
         scores, scaled = _back_to_scores(graph, softmax.input(0))
-        mix = _on_to_mix(graph, softmax.outputs[0])
+        mix = _on_to_mix(graph, softmax.output)
         if scores is not None and mix is not None:
             yield Attention(scores, softmax, mix, scaled)
 
@@ -57,7 +57,7 @@ def _on_to_mix(graph: Graph, name: str) -> Node | None:
             return None
         if mix := next((reader for reader in readers if reader.operator == "MatMul"), None):
             return mix if len(graph.activations(mix)) == 2 else None
-        name = readers[0].outputs[0]
+        name = readers[0].output
         if readers[0].operator not in ("QuantizeLinear", "DequantizeLinear", "Cast", "Dropout", "Reshape", "Transpose"):
             return None
     return None
@@ -66,7 +66,10 @@ def _on_to_mix(graph: Graph, name: str) -> Node | None:
 def branch_product(graph: Graph, name: str) -> Node | None:
     """The product whose result, with nothing but a constant bias and Q/DQ behind it, is `name`, and which it alone
     uses: an Add that reads `name` could be computed inside that product's kernel."""
-    while (node := graph.makers.get(name)) and graph.sole_reader(name):
+    for _ in graph.nodes:
+        node = graph.makers.get(name)
+        if node is None or graph.sole_reader(name) is None:
+            return None
         if node.operator in PRODUCTS:
             return node
         inputs = graph.activations(node)

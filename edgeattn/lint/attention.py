@@ -51,7 +51,7 @@ def _quantization(graph: Graph, found: Attention, rules: Rules) -> Iterator[Find
         rest = [side for side in sides if side not in quantized]
         yield HALF.at(found.softmax, f"Quantized: {_list(quantized)}; in float: {_list(rest)}.")
         return
-    shape = graph.shape(found.softmax.outputs[0])
+    shape = graph.shape(found.softmax.output)
     length = shape[-1] if shape else None
     if length is not None and length > rules.seq_len_int8_max:
         what = f"It is quantized and {length} long; {rules.seq_len_int8_max} is the most for INT8."

@@ -70,7 +70,7 @@ def gpu_only(graph: Graph, node: Node) -> str | None:
     limit = _LIMITS.get(node.operator)
     if limit is None and node.operator not in _PLAIN:
         return f"A DLA has no {node.operator}."
-    if graph.type(node.outputs[0]) == TensorProto.FLOAT and not graph.quantized(node.input(0)):
+    if graph.type(node.output) == TensorProto.FLOAT and not graph.quantized(node.input(0)):
         return "It computes in FP32, a DLA in FP16 and INT8 alone."
     return limit(graph, node) if limit else None
 
@@ -86,7 +86,7 @@ def _too_large(graph: Graph, node: Node) -> str | None:
 def _within(node: Node, name: str, lowest: int, highest: int) -> str | None:
     values = node.get(name)
     values = values if isinstance(values, list) else [] if values is None else [values]
-    if all(lowest <= value <= highest for value in values):
+    if all(lowest <= value <= highest for value in values if isinstance(value, int)):
         return None
     return f"`{name}` must be from {lowest} to {highest} for a DLA, it is {values}."
 
@@ -119,7 +119,7 @@ def _product(graph: Graph, node: Node) -> str | None:
 
 def _softmax(graph: Graph, node: Node) -> str | None:
     shape = graph.shape(node.input(0))
-    if shape is None:
+    if not shape:
         return None
     axis = node.get("axis", -1) % len(shape)
     rest = [size for place, size in enumerate(shape) if place not in (0, axis)]
@@ -129,11 +129,11 @@ def _softmax(graph: Graph, node: Node) -> str | None:
 
 def _resize(graph: Graph, node: Node) -> str | None:
     scales = graph.value(node.input(2))
-    before, after = graph.shape(node.input(0)), graph.shape(node.outputs[0])
+    before, after = graph.shape(node.input(0)), graph.shape(node.output)
     if scales is None and before and after and None not in (*before, *after):
         scales = np.asarray([b / a for a, b in zip(before, after, strict=True) if a and b is not None])
     if scales is not None and (np.any(scales != np.round(scales)) or np.any(scales < 1) or np.any(scales > 32)):
-        return f"A DLA resizes by whole factors from 1 to 32, here {[float(s) for s in scales]}."
+        return f"A DLA resizes by whole factors from 1 to 32, here {[float(s) for s in scales.reshape(-1)]}."
     if node.get("mode", "nearest") == "linear" and node.get("coordinate_transformation_mode") not in (
         None, "half_pixel"
     ):  # fmt: skip
@@ -142,7 +142,7 @@ def _resize(graph: Graph, node: Node) -> str | None:
 
 
 def _concat(graph: Graph, node: Node) -> str | None:
-    rank = len(graph.shape(node.outputs[0]) or ())
+    rank = len(graph.shape(node.output) or ())
     axis = node.get("axis", 1)
     return None if axis == 1 or (rank and axis % rank == 1) else f"A DLA concatenates channels alone, not axis {axis}."
 

@@ -5,6 +5,7 @@ Bodies of If, Loop and Scan are laid out flat among the nodes, local functions a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,8 +41,16 @@ class Node:
         """The name of an input; empty where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
+    @property
+    def output(self) -> str:
+        """The name of the first output; empty where a broken file has none."""
+        return self.outputs[0] if self.outputs else ""
+
     def get(self, name: str, default: Any = None) -> Any:
-        return self.attributes.get(name, default)
+        """An attribute; the default also where a broken file has one of another kind. Lists take a tuple as default."""
+        value = self.attributes.get(name, default)
+        kind = list if isinstance(default, tuple) else type(default)
+        return value if default is None or isinstance(value, kind) else default
 
     @property
     def is_onnx(self) -> bool:
@@ -63,6 +72,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.makers: dict[str, Node] = {}
         self.readers: dict[str, list[tuple[Node, int]]] = {}
+        self.bound: set[str] = set()  # the inputs of bodies, which the node around them gives
         self._flatten(model.graph)
         own = [value.name for value in model.graph.input]
         self.inputs = tuple(name for name in own if name not in self.initializers)
@@ -84,7 +94,9 @@ class Graph:
     def value(self, name: str) -> NDArray[Any] | None:
         """What a constant holds, through Identity and Cast; None where it is computed."""
         if name not in self._values:
-            self._values[name] = self._value(name)
+            self._values[name] = None  # what a circle of nodes would find
+            with contextlib.suppress(ValueError, TypeError):  # bytes that do not fit the shape: inference says so
+                self._values[name] = self._value(name)
         return self._values[name]
 
     def sole_reader(self, name: str) -> Node | None:
@@ -94,7 +106,10 @@ class Graph:
 
     def origin(self, name: str) -> str:
         """The tensor of which `name` is a rearrangement."""
-        while (maker := self.makers.get(name)) and maker.is_onnx and maker.operator in MOVING:
+        for _ in self.nodes:  # as many steps as there can be: a broken file may have a circle
+            maker = self.makers.get(name)
+            if maker is None or not maker.is_onnx or maker.operator not in MOVING:
+                break
             name = maker.input(0)
         return name
 
@@ -133,6 +148,7 @@ class Graph:
                 if name:
                     self.readers.setdefault(name, []).append((node, index))
             for body in _bodies(proto):
+                self.bound.update(value.name for value in body.input)
                 self._flatten(body)
 
     def _infer(self, model: onnx.ModelProto) -> str | None:

@@ -77,7 +77,7 @@ def precision(graph: Graph, node: Node) -> str:
         requantized = bool(readers) and all(reader.operator == "QuantizeLinear" for reader in readers)
         if inputs and requantized and all(map(graph.quantized, inputs)):
             return "int8"
-    kind = graph.type(node.outputs[0]) if node.outputs else TensorProto.UNDEFINED
+    kind = graph.type(node.output)
     # What compares or seeks gives integers, yet computes in the type of what it reads.
     if node.operator not in ("Cast", "Shape", "Size") and node.inputs:
         read = [graph.type(name) for name in node.inputs if graph.type(name) in _NAMES and graph.type(name)]

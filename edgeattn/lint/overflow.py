@@ -121,13 +121,13 @@ def _is_squared_and_summed(graph: Graph, node: Node) -> bool:
     exponent = graph.value(node.input(1)) if node.operator == "Pow" else None
     squares = exponent is not None and exponent.size == 1 and float(exponent.item()) == 2
     squares = squares or (node.operator == "Mul" and node.input(0) == node.input(1))
-    return squares and any(r.operator in ("ReduceMean", "ReduceSum") for r, _ in graph.readers.get(node.outputs[0], []))
+    return squares and any(r.operator in ("ReduceMean", "ReduceSum") for r, _ in graph.readers.get(node.output, []))
 
 
 def _length(graph: Graph, node: Node) -> int | None:
     """How many values become one; None where a size is not known or none are summed."""
     shape = graph.shape(node.input(0))
-    if shape is None or node.operator in ("Pow", "Mul"):
+    if not shape or node.operator in ("Pow", "Mul"):
         return None
     axes = _axes(graph, node, len(shape))
     sizes = [shape[axis] for axis in axes] if axes is not None else [None]
@@ -153,7 +153,7 @@ def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
     """Said at the first reader of each."""
     for index, name in enumerate(node.inputs):
         tensor = graph.initializers.get(name)
-        if tensor is None or graph.readers[name][0] != (node, index):
+        if tensor is None or graph.readers[name][0] != (node, index) or graph.value(name) is None:
             continue
         if tensor.data_type == TensorProto.FLOAT16:
             values = np.asarray(graph.value(name), np.float32)

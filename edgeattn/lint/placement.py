@@ -85,7 +85,7 @@ def _called(node: Node) -> str:
 
 def _concat(graph: Graph, node: Node) -> Iterator[Finding]:
     sources = [graph.quantized(name) for name in node.inputs if name]
-    after = [reader for reader, _ in graph.readers.get(node.outputs[0], []) if reader.operator == "QuantizeLinear"]
+    after = [reader for reader, _ in graph.readers.get(node.output, []) if reader.operator == "QuantizeLinear"]
     if not any(sources):
         return
     scales = [graph.value(found.input(1)) for found in (*sources, *after) if found is not None]

@@ -176,7 +176,7 @@ def _axis(graph: Graph, node: Node) -> Iterator[Finding]:
     if not _rooted(graph, node):
         yield PER_CHANNEL.at(node, f"It has {scales.size} scales for the activation '{node.input(0)}'.")
     axis = node.get("axis")
-    if axis is None:
+    if not isinstance(axis, int):
         yield AXIS_MISSING.at(node, f"It has {scales.size} scales and no `axis`.")
         return
     if axis < 0:
@@ -198,15 +198,20 @@ def _rooted(graph: Graph, node: Node) -> bool:
 
 def _expected(graph: Graph, node: Node, rank: int) -> Iterator[tuple[Node, int]]:
     """The products that read the weight, each with the axis its output channels have at `node`."""
-    waiting = [(node.outputs[0], tuple(range(rank)))]
+    waiting = [(node.output, tuple(range(rank)))]
+    seen = set()
     while waiting:
         name, axes = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         for reader, index in graph.readers.get(name, []):
             if reader.operator in ("QuantizeLinear", "DequantizeLinear", "Identity"):
-                waiting.append((reader.outputs[0], axes))
+                waiting.append((reader.output, axes))
             elif reader.operator == "Transpose":
-                order = reader.get("perm", range(rank)[::-1])
-                waiting.append((reader.outputs[0], tuple(axes[i] for i in order)))
+                order = reader.get("perm", tuple(range(rank))[::-1])
+                if sorted(order) == list(range(rank)):
+                    waiting.append((reader.output, tuple(axes[i] for i in order)))
             elif (axis := _output_channels(reader, index, rank)) is not None:
                 yield reader, axes[axis]
 
@@ -230,6 +235,6 @@ def _bias(graph: Graph, node: Node) -> Iterator[Finding]:
     if _is_int32_input(graph, node):
         yield BIAS.at(node, f"It dequantizes the INT32 tensor '{node.input(0)}'.")
         return
-    for reader, index in graph.readers.get(node.outputs[0], []):
+    for reader, index in graph.readers.get(node.output, []):
         if _BIAS_OF.get(reader.operator) == index:
             yield BIAS.at(node, f"It gives the bias of {reader.operator} '{reader.label}'.")

@@ -45,6 +45,12 @@ INFERENCE = Rule(
     "No type or shape can be relied on from there: TensorRT's parser, ONNX Runtime or both refuse the file.",
     "Correct the node that is named.",
 )
+UNMADE = Rule(
+    "typing.unmade",
+    Severity.ERROR,
+    "Nothing can be computed from it: TensorRT, ONNX Runtime and every other reader refuse the file.",
+    "Export the model again; whatever changed the graph left too little of it, or in the wrong order.",
+)
 STALE = Rule(
     "typing.stale",
     Severity.ERROR,
@@ -107,6 +113,7 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             clashes += _mixed(graph, node)
             yield from _uint8(graph, node)
         yield from _types(graph, node)
+    clashes += _unmade(graph)
     yield from clashes
     if graph.inference_error and not any(found.severity is Severity.ERROR for found in clashes):
         yield INFERENCE.at(None, f"ONNX's strict shape inference fails: {graph.inference_error}.")
@@ -115,6 +122,18 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
         if name in graph.makers and TensorProto.UNDEFINED not in (kind, actual) and kind != actual:
             what = f"The file states '{name}' to be {type_name(kind)}, it is {type_name(actual)}."
             yield STALE.at(graph.makers[name], what)
+
+
+def _unmade(graph: Graph) -> Iterator[Finding]:
+    """Tensors that are read before any node gives them, or that none ever gives."""
+    made = {"", *graph.inputs, *graph.initializers, *graph.bound}
+    for node in graph.nodes:
+        if missing := next((name for name in node.inputs if name not in made), None):
+            yield UNMADE.at(node, f"It reads '{missing}', which no node before it gives.")
+        made.update(node.outputs)
+    for name in graph.outputs:
+        if name not in made:
+            yield UNMADE.at(None, f"The output '{name}' is given by no node.")
 
 
 def _mixed(graph: Graph, node: Node) -> Iterator[Finding]:
@@ -158,7 +177,7 @@ def _dequantize(graph: Graph, node: Node, halves: bool) -> Iterator[Finding]:
     if graph.opset < 19 and scale not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
         yield QDQ_OPSET.at(node, f"Its scale is {type_name(scale)} at opset {graph.opset}.")
     elif halves and scale == TensorProto.FLOAT:
-        for reader, _ in graph.readers.get(node.outputs[0], []):
+        for reader, _ in graph.readers.get(node.output, []):
             if reader.operator in _PRODUCTS:
                 what = f"Its scale is FP32 in an FP16 graph, and {reader.operator} '{reader.label}' reads it."
                 yield DQ_FLOAT32.at(node, what)
@@ -182,8 +201,8 @@ def _uint8(graph: Graph, node: Node) -> Iterator[Finding]:
     made = [name for name in node.outputs if graph.type(name) == TensorProto.UINT8]
     begins = [name for name in read if name not in graph.makers]
     if node.operator == "Cast" and all(name in graph.inputs for name in read) and set(made) <= set(graph.outputs):
-        if read and graph.type(node.outputs[0]) not in _FROM_UINT8:
-            yield UINT8.at(node, f"It casts UINT8 to {graph.type_name(node.outputs[0])}, not to FP32 or FP16.")
+        if read and graph.type(node.output) not in _FROM_UINT8:
+            yield UINT8.at(node, f"It casts UINT8 to {graph.type_name(node.output)}, not to FP32 or FP16.")
     elif node.operator in ("Shape", "Size") and read:
         yield UINT8_SHAPE.at(node, f"It reads the shape of '{read[0]}', which is UINT8.")
     elif begins:

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeattn import lint
@@ -99,8 +100,6 @@ def test_a_finding_in_one_line_and_as_json(messy):
 
 
 def test_nothing_is_wrong_with_a_plain_network(make):
-    import numpy as np
-
     weights = {"w": np.ones((8, 3, 3, 3), np.float32)}
     rows = [
         ("Cast", "x", "f", {"to": 1}),
@@ -110,3 +109,41 @@ def test_nothing_is_wrong_with_a_plain_network(make):
     ]
     model = make(*rows, inputs={"x": (2, [1, 16, 16, 3])}, constants=weights)
     assert lint.lint(model, Rules((10, 3))) == lint.lint(model, Rules((11, 4))) == []
+
+
+BROKEN = {
+    "a node without inputs": [("Conv", "", "y")],
+    "one without outputs": [("Softmax", "x", "")],
+    "attributes of another kind": [
+        ("Concat", "x x", "a", {"axis": "one"}),
+        ("MaxPool", "a", "b", {"dilations": 3, "kernel_shape": "wide"}),
+        ("Transpose", "b", "c", {"perm": [7, 9]}),
+        ("Softmax", "c", "y", {"axis": [99]}),
+    ],
+    "Q/DQ of which nothing fits": [
+        ("QDQ", "x", "d", {"axis": 99, "scale": [0.1, 0.2, 0.3], "zero": None}),
+        ("DequantizeLinear", "d", "y"),
+    ],
+    "a circle": [
+        ("Reshape", "y s", "a"),
+        ("Identity", "a", "s"),
+        ("Transpose", "a", "b"),
+        ("Add", "b b", "y"),
+        ("Conv", "b a", "c"),
+    ],
+    "names that nobody gives": [("MatMul", "nobody nowhere", "a"), ("Softmax", "a", "b"), ("MatMul", "b none", "y")],
+    "an operator of no version": [("Nonsense", "x", "y")],
+    "sums over nothing": [("ReduceMean", "zero axes", "a"), ("Softmax", "zero", "y")],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_graphs_are_judged_and_listed_all_the_same(make, name):
+    from edgeattn.lint.listing import computing, listing
+
+    constants = {"zero": np.float16(0), "axes": np.int64([0])}
+    model = make(*BROKEN[name], outputs={"y": 1}, constants=constants)
+    model.graph.initializer[0].raw_data = b"\0"  # does not fit its shape
+    found = lint.lint(model, Rules((10, 3), dla=True), {"x": float("nan")})
+    assert any(item.severity is Severity.ERROR for item in found)
+    computing(listing(model, Rules((10, 3), dla=True)))

@@ -91,6 +91,18 @@ CASES = [
         "ONNX's strict shape inference fails:",
     ),
     (
+        "unmade",
+        case(("Relu", "a", "y"), ("Relu", "x", "a"), inputs={"x": VECTOR}),
+        case(("Relu", "x", "a"), ("Relu", "a", "y"), inputs={"x": VECTOR}),
+        "It reads 'a', which no node before it gives.",
+    ),
+    (
+        "unmade",
+        case(("Relu", "x", "a"), inputs={"x": VECTOR}),
+        case(("Relu", "x", "y"), inputs={"x": VECTOR}),
+        "The output 'y' is given by no node.",
+    ),
+    (
         "stale",
         case(("QDQ", "x", "d", {}), ("Relu", "d", "y"), inputs={"x": VECTOR}, stated={"d_q": UINT8}),
         case(("QDQ", "x", "d", {}), ("Relu", "d", "y"), inputs={"x": VECTOR}, stated={"d_q": INT8}),
@@ -173,6 +185,7 @@ def test_the_ids_of_this_family(make, said):
         "typing.int8-cast",
         "typing.uint8",
         "typing.uint8-shape",
+        "typing.unmade",
     }
 
 
