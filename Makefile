@@ -26,8 +26,14 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 
 setup: $(VENV)/.complete  ## make .venv
 
+# Some shells export HOST, this machine's own name: what counts is a HOST given to make.
+ifneq ($(and $(findstring command line,$(origin HOST)),$(HOST)),)
+deploy:
+	@echo "make deploy cannot reach another machine yet; leave HOST out, and copy the bundle to the device yourself." >&2; exit 2
+else
 deploy: $(VENV)/.complete  ## RECIPE to TARGET: engine, bundle, report (RECIPE=digit_scenes TARGET=cpu ARGS="...")
 	@$(BIN)/edgeattn deploy "$(RECIPE)" --target "$(TARGET)" $(ARGS)
+endif
 
 # Tests of clocks run alone first; 5 is pytest's code for "none were selected".
 test: $(VENV)/.complete  ## the test suite with coverage
@@ -51,9 +57,9 @@ zoo: $(VENV)/.complete  ## every model family through every stage on the embedde
 bench: $(VENV)/.complete  ## the side-by-side benchmarks
 	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 
-report: $(VENV)/.complete  ## render reports/ again from its JSON
+report: $(VENV)/.complete  ## render reports/ and the tables of README and docs again from their JSON
 	@for file in reports/*/report.json reports/zoo/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn report $$(dirname $$file) > /dev/null || exit 1; done
-	@for file in reports/zoo/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn zoo --pages > /dev/null || exit 1; break; done
+	@for file in reports/zoo/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn zoo --pages --into README.md --into docs/models.md > /dev/null || exit 1; break; done
 
 clean:  ## remove .venv and the artifact store
 	rm -rf $(VENV) .edgeattn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = "zoo --pages --into README.md --into docs/models.md"
 
 
 @pytest.fixture
@@ -21,8 +23,11 @@ def make(tmp_path):
         (tmp_path / name).write_text('#!/bin/sh\necho "$@" >> calls\n')
     (tmp_path / ".venv/bin/edgeattn").chmod(0o755)
 
-    def run(target):
-        subprocess.run(["make", "--silent", target], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    def run(*arguments, **env):
+        command = ["make", "--silent", *arguments]
+        subprocess.run(
+            command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60, env={**os.environ, **env}
+        )
         calls = tmp_path / "calls"
         return calls.read_text().splitlines() if calls.exists() else []
 
@@ -34,8 +39,8 @@ def make(tmp_path):
     [
         ([], []),
         (["a"], ["report reports/a"]),
-        (["zoo/b", "zoo/c"], ["report reports/zoo/b", "report reports/zoo/c", "zoo --pages"]),
-        (["a", "zoo/b"], ["report reports/a", "report reports/zoo/b", "zoo --pages"]),
+        (["zoo/b", "zoo/c"], ["report reports/zoo/b", "report reports/zoo/c", PAGES]),
+        (["a", "zoo/b"], ["report reports/a", "report reports/zoo/b", PAGES]),
     ],
 )
 def test_every_report_is_rendered_again_and_the_pages_of_the_zoo(make, tmp_path, reports, calls):
@@ -43,6 +48,20 @@ def test_every_report_is_rendered_again_and_the_pages_of_the_zoo(make, tmp_path,
         (tmp_path / "reports" / name).mkdir(parents=True)
         (tmp_path / "reports" / name / "report.json").write_text("{}")
     assert make("report") == calls
+
+
+def test_a_device_that_deploy_cannot_reach_is_refused(make, tmp_path):
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        make("deploy", "TARGET=cpu", "HOST=user@device")
+    assert ended.value.returncode == 2 and not (tmp_path / "calls").exists()
+    assert ended.value.stderr.splitlines()[0] == (
+        "make deploy cannot reach another machine yet; leave HOST out, and copy the bundle to the device yourself."
+    )
+
+
+def test_the_name_that_a_shell_gives_this_machine_is_no_device(make):
+    assert make("deploy", HOST="workstation") == ["deploy digit_scenes --target cpu"]
+    assert make("deploy", "HOST=") == ["deploy digit_scenes --target cpu"] * 2
 
 
 def test_without_a_bundle_the_alignment_benchmark_says_so_and_is_no_failure(tmp_path):

@@ -20,14 +20,11 @@ def data_root() -> Path:
     return Path(os.environ.get("EDGEATTN_DATA") or "data")
 
 
-def run_options(command: F) -> F:
-    """The common options of docs/contract.md for whatever runs stages."""
-    decorators = [
-        click.argument("recipe"),
+def deploy_options(command: F) -> F:
+    """The common options of docs/contract.md that one deployment takes as well as many."""
+    return _decorated(
+        command,
         click.option("--target", default="cpu", show_default=True, help="The device; see: edgeattn targets."),
-        click.option(
-            "--out", type=click.Path(path_type=Path), help="Report folder [default: reports/RECIPE-TARGET/TIME/]."
-        ),
         click.option(
             "--store",
             type=click.Path(path_type=Path),
@@ -38,13 +35,29 @@ def run_options(command: F) -> F:
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe field; repeatable."),
         click.option("--seed", type=click.IntRange(min=0), help="Seed of data, training and statistics."),
         click.option("--force", is_flag=True, help="Make everything again, also what is unchanged."),
-        click.option(
-            "--sign", "sign_key", type=click.Path(path_type=Path), help="Private key (Ed25519, PEM): sign the bundle."
-        ),
         json_option,
         click.option("-v", "--verbose", is_flag=True, help="Every step on a line of its own."),
         click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
-    ]
+    )
+
+
+def run_options(command: F) -> F:
+    """The common options of docs/contract.md for whatever runs stages of one recipe."""
+    return _decorated(
+        command,
+        click.argument("recipe"),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help="Report folder [default: reports/RECIPE-TARGET/TIME/]."
+        ),
+        deploy_options,
+        click.option(
+            "--sign", "sign_key", type=click.Path(path_type=Path), help="Private key (Ed25519, PEM): sign the bundle."
+        ),
+    )
+
+
+def _decorated(command: F, *decorators: Callable[[F], F]) -> F:
+    """`command` as if the decorators stood above it in this order."""
     for decorator in reversed(decorators):
         command = decorator(command)
     return command

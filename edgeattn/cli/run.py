@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +34,12 @@ def command(bundle: Path, source: str, out: Path | None, key: Path | None, threa
       edgeattn run digit_scenes-cpu.edgeattn --source photos/ --json | jq .confidence
     """
     from edgeattn import runtime
-    from edgeattn.runtime.run import line, run
+    from edgeattn.runtime.run import json_line, line, run
+    from edgeattn.runtime.sources import quiet_opencv
 
     def emit(name: str, result: Result) -> None:
-        click.echo(json.dumps({"name": name, **result.to_dict()}) if as_json else line(name, result))
+        click.echo(json_line(name, result) if as_json else line(name, result))
 
+    quiet_opencv()
     with runtime.load(bundle, key=key, threads=threads) as model:
         run(model, source, emit, out=out)

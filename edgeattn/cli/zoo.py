@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgeattn.artifact import write_atomic
+from edgeattn.cli.options import deploy_options, echo_json
+from edgeattn.cli.pages import check_place, write_pages
 from edgeattn.errors import InputError, MachineError, RecipeError
-from edgeattn.recipe import PIPELINES, recipe_names
-from edgeattn.report.zoo import BEGIN, BRIEF, END, placed
+from edgeattn.recipe import PIPELINES, load_recipe, load_target, recipe_names
+from edgeattn.report.zoo import BEGIN, END
+
+SCHEMA = "edgeattn.zoo/1"
 
 _PREFIX = "scenes_"
 _LAUNCH = "from edgeattn.cli import main; main()"
 _INTERRUPTED = 130
+_DONE = (0, 1)  # the exit codes of a deployment that has a verdict
 _PATIENCE_S = 10.0  # how long an interrupted deployment may take to end by itself
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one deployment ended. `report`: its report.json; None when it wrote none, whatever lies there."""
+
+    code: int
+    report: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        report = None if self.report is None else str(self.report)
+        return {"exit_code": self.code, "verdict": _verdict(self.report), "report": report}
 
 
 @click.command()
 @click.argument("recipes", nargs=-1)
-@click.option("--target", default="cpu", show_default=True, help="A device of `edgeattn targets`.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports/zoo"), show_default=True)
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".edgeattn"), show_default=True)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any recipe field, for all recipes.")
+@deploy_options
 @click.option(
     "--into",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -36,18 +51,13 @@ _PATIENCE_S = 10.0  # how long an interrupted deployment may take to end by itse
 )
 @click.option("--pages", is_flag=True, help="Deploy nothing: table and gallery of the reports that lie in OUT.")
 def command(
-    recipes: tuple[str, ...],
-    target: str,
-    out: Path,
-    store: Path,
-    overrides: tuple[str, ...],
-    into: tuple[Path, ...],
-    pages: bool,
+    recipes: tuple[str, ...], out: Path, into: tuple[Path, ...], pages: bool, as_json: bool, **options: Any
 ) -> None:
     """Deploy RECIPES one after the other (by default every model family on the embedded scenes).
 
     Writes OUT/<recipe>/report.* for each, OUT/README.md with one table and OUT/gallery.html with their pictures; both
-    hold every report below OUT. The exit code is the worst of all.
+    hold every report below OUT. They stay as they are when no recipe came to a verdict, the files of --into also when
+    one of RECIPES left no report. The exit code is the worst of all.
 
     \b
     Examples:
@@ -56,55 +66,86 @@ def command(
       edgeattn zoo --pages --into README.md
     """
     for path in into:
-        _check_place(path)
+        check_place(path)
     if pages:
-        sys.exit(_only_pages(recipes, out, into))
+        _only_pages(recipes, out, into, as_json)
+        return
+    chosen = _chosen(recipes)
+    # Nothing may be deployed, and no page written, before all of them are known to be right.
+    load_target(options["target"])
+    for name in chosen:
+        load_recipe(name, options["overrides"], options["seed"])
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; give --out a folder for the reports.")
+    ended = _deploy_all(chosen, out, _arguments(**options, silent=as_json), as_json)
+    if any(one.code == _INTERRUPTED for one in ended.values()):
+        sys.exit(_INTERRUPTED)
+    written = _pages_of_this_run(out, ended, into)
+    if as_json:
+        _echo(ended, written)
+    else:
+        failed = [name for name, one in ended.items() if one.code]
+        click.echo(
+            f"\n{len(ended) - len(failed)} of {len(ended)} passed" + (": not " if failed else "") + ", ".join(failed)
+        )
+        _list(written)
+    sys.exit(max(one.code for one in ended.values()))
+
+
+def _chosen(recipes: Sequence[str]) -> list[str]:
+    """Each once; by default the embedded ones. Raises RecipeError for a name that there is no file for."""
     known = recipe_names()
     chosen = list(dict.fromkeys(recipes)) or ["digit_scenes", *(name for name in known if name.startswith(_PREFIX))]
     if unknown := [name for name in chosen if name not in known]:
         raise RecipeError(f"There is no recipe '{unknown[0]}' in {PIPELINES}/; `edgeattn recipes` lists them.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; give --out a folder for the reports.")
-    codes, silent = {}, {}
-    for number, name in enumerate(chosen, start=1):
-        click.echo(f"\n[{number}/{len(chosen)}] {name}")
-        before = _stamp(out / name)
-        codes[name] = _deploy(name, target, out / name, store, overrides)
-        if codes[name] == _INTERRUPTED:  # Ctrl-C ends the whole, not one of them
-            sys.exit(_INTERRUPTED)
-        if _stamp(out / name) == before:  # a report that still lies there is an earlier run's
-            silent[name] = f"exit code {codes[name]}"
-    written = write_pages(out, silent, into)
-    failed = [name for name, code in codes.items() if code]
-    click.echo(f"\n{len(chosen) - len(failed)} of {len(chosen)} passed{': not ' + ', '.join(failed) if failed else ''}")
-    for path in written:
-        click.echo(path)
-    sys.exit(max(codes.values()))
+    return chosen
 
 
-def _check_place(path: Path) -> None:
-    if placed(_text(path), "") is None:
-        raise InputError(f"{path} lacks the line '{BEGIN}' or, below it, '{END}'; add both where the table belongs.")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, or give another file with --into."
-        ) from error
-
-
-def _only_pages(recipes: tuple[str, ...], out: Path, into: tuple[Path, ...]) -> int:
+def _only_pages(recipes: tuple[str, ...], out: Path, into: tuple[Path, ...], as_json: bool) -> None:
     if recipes:
         raise InputError("--pages shows every report that lies in OUT; name no recipes with it.")
-    written = write_pages(out, {}, into)
+    written = write_pages(out, into=into)
     if not written:
         raise InputError(f"There is no report in {out} (looked for {out}/*/report.json); deploy with `edgeattn zoo`.")
-    for path in written:
-        click.echo(path)
-    return 0
+    if as_json:
+        _echo({}, written)
+    else:
+        _list(written)
+
+
+def _arguments(
+    target: str,
+    store: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    force: bool,
+    verbose: bool,
+    quiet: bool,
+    silent: bool,
+) -> list[str]:
+    """What every deployment is told."""
+    told = ["--target", target, "--store", str(store)]
+    for override in overrides:
+        told += ["--set", override]
+    told += [] if seed is None else ["--seed", str(seed)]
+    flags = {"--force": force, "--verbose": verbose and not silent, "--quiet": quiet or silent}
+    return told + [flag for flag, given in flags.items() if given]
+
+
+def _deploy_all(chosen: Sequence[str], out: Path, arguments: list[str], silent: bool) -> dict[str, Ended]:
+    """How each recipe's deployment ended; Ctrl-C ends the whole, not one of them."""
+    ended: dict[str, Ended] = {}
+    for number, name in enumerate(chosen, start=1):
+        if not silent:
+            click.echo(f"\n[{number}/{len(chosen)}] {name}")
+        before = _stamp(out / name)
+        code = _deploy(name, out / name, arguments, silent)
+        after = _stamp(out / name)
+        # A report that still lies there is an earlier run's.
+        ended[name] = Ended(code, out / name / "report.json" if after not in (None, before) else None)
+        if code == _INTERRUPTED:
+            break
+    return ended
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
@@ -116,17 +157,14 @@ def _stamp(folder: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_ino
 
 
-def _deploy(name: str, target: str, out: Path, store: Path, overrides: tuple[str, ...]) -> int:
-    """The exit code of `edgeattn deploy`, in a process of its own.
+def _deploy(name: str, out: Path, arguments: list[str], silent: bool) -> int:
+    """The exit code of `edgeattn deploy`, in a process of its own; `silent` drops what it prints but errors.
 
     What one training leaves in memory must not meet the next one's measurements.
     """
-    command_line = [sys.executable, "-c", _LAUNCH, "deploy", name, "--target", target]
-    command_line += ["--out", str(out), "--store", str(store)]
-    for override in overrides:
-        command_line += ["--set", override]
+    command_line = [sys.executable, "-c", _LAUNCH, "deploy", name, "--out", str(out), *arguments]
     sys.stdout.flush()  # or what was said here would come after what the deployment says
-    with subprocess.Popen(command_line) as process:
+    with subprocess.Popen(command_line, stdout=subprocess.DEVNULL if silent else None) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -149,32 +187,35 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def write_pages(out: Path, silent: Mapping[str, str] | None = None, into: tuple[Path, ...] = ()) -> list[Path]:
-    """OUT/README.md and OUT/gallery.html from every OUT/*/report.json, and the table in `into`; nothing without one.
+def _pages_of_this_run(out: Path, ended: Mapping[str, Ended], into: tuple[Path, ...]) -> list[Path]:
+    """What was written: nothing when no recipe came to a verdict; nothing of `into` when one left no report.
 
-    `silent` names folders whose report is not this run's, each with the reason: they are named below the table.
-    A report that cannot be read is named there too.
+    OUT's own page names those below its table; the pages of `into` have no room for that, and would lose rows.
     """
-    from edgeattn import report
-    from edgeattn.report.zoo import gallery, left_out, table
-
-    missing, found = dict(silent or {}), {}
-    for path in sorted(out.glob("*/report.json")):
-        name = path.parent.name
-        if name in missing:
-            continue
-        try:
-            found[name] = report.load(path)
-        except InputError as error:
-            missing[name] = str(error)
-    if not found:
+    if not any(one.code in _DONE for one in ended.values()):
         return []
-    heading = "# Every system, from PyTorch to the engine that ships\n\n"
-    text = f"{heading}Made by `edgeattn zoo`; figures as in each report. [Pictures](gallery.html).\n\n{table(found)}"
-    write_atomic(out / "README.md", text + left_out(missing))
-    write_atomic(out / "gallery.html", gallery(found))
-    for path in into:
-        base = Path(os.path.relpath(out.resolve(), path.resolve().parent)).as_posix() + "/"
-        document = placed(_text(path), table(found, BRIEF, base))
-        write_atomic(path, str(document))
-    return [out / "README.md", out / "gallery.html", *into]
+    silent = {name: f"exit code {one.code}" for name, one in ended.items() if one.report is None}
+    if silent and into:
+        files, names = ", ".join(map(str, into)), ", ".join(silent)
+        click.echo(f"left as it is: {files} (no report of this run: {names})", err=True)
+    return write_pages(out, silent, () if silent else into)
+
+
+def _verdict(report: Path | None) -> dict[str, Any] | None:
+    """`verdict` of the report; None where there is no report that can be read."""
+    from edgeattn.report import load
+
+    try:
+        return None if report is None else dict(load(report)["verdict"])
+    except InputError:
+        return None
+
+
+def _echo(ended: Mapping[str, Ended], written: Sequence[Path]) -> None:
+    recipes = {name: one.to_dict() for name, one in ended.items()}
+    echo_json({"schema": SCHEMA, "recipes": recipes, "pages": [str(path) for path in written]})
+
+
+def _list(written: Sequence[Path]) -> None:
+    for path in written:
+        click.echo(path)

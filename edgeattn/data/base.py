@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,9 +69,18 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class Derived(Protocol):
+    """A dataset whose frames are cut from images that none of its samples holds."""
+
+    def origins(self) -> list[str]:
+        """`frame_hash` of each of those images, decoded and whole. Raises DataError."""
+        ...
+
+
 @dataclass(frozen=True)
 class Splits:
-    """`train`, `calibration` and `evaluation` share no image (see `assert_disjoint`).
+    """`train`, `calibration` and `evaluation` share no image (see `origin_hashes`).
 
     `fingerprint` changes whenever the content of any split does; it enters artifact keys, so it must be cheap to
     compute and must not decode images. `training_fingerprint` is the same for `train` and `evaluation` alone, so that
@@ -127,6 +136,21 @@ def sources(dataset: Dataset) -> list[str] | None:
     return None if source is None else [source(index) for index in range(len(dataset))]
 
 
+def frame_hash(frame: Frame) -> str:
+    """SHA-256 of one image's pixels and their shape."""
+    return sample_hash(Sample(frame, None))
+
+
+def origin_hashes(sample: Sample, kind: str) -> list[str]:
+    """By what an image is known in every sample that is made of it: no two splits may share one of these.
+
+    Each frame on its own, since a pair may hold one image of another pair; for targets of the kind `image` the clean
+    image, since noise makes every frame another.
+    """
+    images = (np.asarray(sample.target),) if kind == "image" else sample.frames
+    return [frame_hash(image) for image in images]
+
+
 def dataset_hashes(dataset: Dataset) -> list[str]:
     """`sample_hash` of every sample, in order. Decodes all of them."""
     return [sample_hash(dataset[i]) for i in range(len(dataset))]
@@ -138,7 +162,7 @@ def set_hash(hashes: Sequence[str]) -> str:
 
 
 def assert_disjoint(first: Sequence[str], second: Sequence[str], what: str) -> None:
-    """Raise DataError when the two lists of sample hashes share an image."""
+    """Raise DataError when the two lists of hashes share an image."""
     shared = set(first) & set(second)
     if shared:
         raise DataError(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.artifact import sha256_json
-from edgeattn.data.base import Sample, Splits, locate
+from edgeattn.data.base import Sample, Splits, frame_hash, locate
 from edgeattn.data.labelled import FolderReader, by_name, identify
 from edgeattn.data.scene_plan import homography_between
 from edgeattn.errors import DataError
@@ -108,6 +108,10 @@ class Warps:
             first, second = degrade(sample.frame, rng), degrade(sample.frames[1], rng)
             return Sample(first, sample.target, second)
         return sample
+
+    def origins(self) -> list[str]:
+        """Of the photographs' decoded pixels. Raises DataError."""
+        return [frame_hash(_decoded(self._folder / file)) for file in self.files]
 
     def _file(self, index: int) -> str:
         return self.files[index % len(self.files)]
@@ -206,11 +210,14 @@ def degrade(frame: Frame, rng: np.random.Generator) -> Frame:
     return np.asarray(np.clip(np.rint(noisy), 0, 255), np.uint8)
 
 
+def _decoded(file: Path) -> Frame:
+    return decode_image(FolderReader(file.parent).read(file.name), printable(str(file)))
+
+
 @lru_cache(maxsize=1024)
 def _photo(path: str, mtime_ns: int, size: tuple[int, int]) -> Frame:
     """A photograph as the pairs are cut from; the time of change tells one that was replaced. Raises DataError."""
-    file = Path(path)
-    frame: NDArray[np.uint8] = decode_image(FolderReader(file.parent).read(file.name), printable(path))
+    frame: NDArray[np.uint8] = _decoded(Path(path))
     if (frame.shape[0] > frame.shape[1]) != (size[1] > size[0]):
         frame = np.asarray(cv2.rotate(frame, cv2.ROTATE_90_COUNTERCLOCKWISE), np.uint8)
     shrinking = size[0] * size[1] < frame.shape[0] * frame.shape[1]

@@ -60,7 +60,9 @@ class Worker:
         return self._process.pid
 
     def load(self, frames: Path) -> None:
-        """Open the candidate's runner; `frames` is an .npy file of uint8 `(M, H, W, 3)`."""
+        """Open the candidate's runner; `frames` is an .npz file, per input uint8 `(M, T, H, W, 3)`: M frames
+        of T engine calls.
+        """
         candidate = self._candidate
         path = str(candidate.path.absolute())
         self.ask("load", entry=candidate.entry, path=path, threads=candidate.threads, frames=str(frames))

@@ -1,6 +1,6 @@
 """Region attention: the image as a grid of regions, a network scores each, the class is read from their weighted sum.
 
-    z_r = mean of the CNN's features in region r,  e_r = v^T tanh(W z_r),  a = softmax(e),  y = W_c sum_r a_r z_r + b
+    z_r = mean of the CNN's map in region r,  e_r = v^T tanh(W z_r + b),  a = softmax(e),  y = W_c sum_r a_r z_r + b_c
 
 One CNN with shared weights sees every region. It runs over the image once, so a region's features also know what lies
 beyond its rim, and further grids cost next to nothing. The weights `a` (Ilse et al., "Attention-based Deep Multiple

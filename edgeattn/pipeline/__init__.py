@@ -63,7 +63,8 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
         if row.artifact is None:
             return row
         record = row.artifact.json("quantization.json")
-        kept = f"{len(record['float_nodes'])} nodes kept in FP32 by the attention-safe policy"
+        by = "the attention-safe policy" + (f" and the setting {record['setting']}" if "search" in record else "")
+        kept = f"{len(record['float_nodes'])} nodes kept in FP32 by {by}"
         skipped = (f"INT8 setting {name} was skipped: {why}" for name, why in record.get("skipped", {}).items())
         return replace(row, notes=(kept, *skipped))
 

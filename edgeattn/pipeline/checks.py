@@ -178,19 +178,23 @@ def _parents(rows: Sequence[Row]) -> dict[str, str]:
     return parents
 
 
-def load_outputs(check: Artifact, first: int | None = None) -> Outputs:
-    """The outputs of an accuracy check, one dictionary of batch-1 arrays per sample, of the `first` or all of them."""
+def load_outputs(check: Artifact, only: Sequence[int] | None = None) -> Outputs:
+    """The outputs of an accuracy check, one dictionary of batch-1 arrays per sample, of all or of the samples `only`.
+
+    Those of a few samples are copies, so that the arrays of all samples, which may be large, do not stay in memory.
+    """
     with np.load(check.path / "outputs.npz", allow_pickle=False) as arrays:
-        stored = {name: arrays[name] for name in arrays.files}
-    if not any("/" in name for name in stored):
-        count = len(next(iter(stored.values())))
-        count = count if first is None else min(first, count)
-        return [{name: values[i : i + 1] for name, values in stored.items()} for i in range(count)]
-    outputs: dict[int, dict[str, NDArray[Any]]] = {}
-    for key, value in stored.items():
-        index, _, name = key.partition("/")
-        outputs.setdefault(int(index), {})[name] = value
-    return [outputs[index] for index in sorted(outputs)][:first]
+        if not any("/" in name for name in arrays.files):
+            stored = {name: arrays[name] for name in arrays.files}
+            if only is not None:
+                return [{name: values[i : i + 1].copy() for name, values in stored.items()} for i in only]
+            count = len(next(iter(stored.values())))
+            return [{name: values[i : i + 1] for name, values in stored.items()} for i in range(count)]
+        names: dict[int, list[str]] = {}
+        for key in arrays.files:
+            index, _, name = key.partition("/")
+            names.setdefault(int(index), []).append(name)
+        return [{name: arrays[f"{i}/{name}"] for name in names[i]} for i in (sorted(names) if only is None else only)]
 
 
 def _save_outputs(outputs: Outputs, path: Path) -> None:

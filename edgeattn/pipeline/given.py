@@ -8,8 +8,6 @@ from pathlib import Path
 from edgeattn.artifact import PROVENANCE, WEIGHT_FILES, sha256_file
 from edgeattn.pipeline.stages import Context, data_record
 
-_SEEN = "so that images that are evaluated on here may have been trained on"
-
 
 def notes(context: Context) -> tuple[str, ...]:
     """Of the row of the weights: none when they are trained in this run."""
@@ -18,9 +16,16 @@ def notes(context: Context) -> tuple[str, ...]:
     found = [f"Not trained in this run: the weights were taken from {context.recipe.weights}."]
     split = evaluation_split(Path(context.recipe.weights))
     if split is None:
-        found.append(f"What they were trained on is unknown, {_SEEN}.")
+        found.append(
+            "What they were trained on is unknown, so that images that are evaluated on here may have been trained on."
+        )
     elif split != data_record(context).json("data.json")["eval_sha256"]:
-        found.append(f"They were trained for another evaluation split, {_SEEN}.")
+        # The hash is of all samples together, and of pairs or spoilt images rather than of the photographs they are
+        # made from: another seed or degradation of held-back photographs has another hash as well.
+        found.append(
+            "They were trained for another evaluation split; whether images that are evaluated on here were trained "
+            "on is not recorded."
+        )
     return tuple(found)
 
 

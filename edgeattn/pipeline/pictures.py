@@ -16,6 +16,7 @@ from edgeattn.data.base import Sample
 from edgeattn.imaging import Frame, View, encode_png
 from edgeattn.pipeline.checks import REFERENCE, load_outputs
 from edgeattn.pipeline.stages import Context, framing
+from edgeattn.tasks.base import Task
 
 _EXAMPLES = 8
 _THUMBNAIL, _PICTURE = 128, 320
@@ -25,42 +26,66 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 def examples(context: Context, checks: dict[str, Artifact]) -> list[dict[str, Any]]:
-    """Evaluation images whose decision differs from the reference's in some row, those of most rows first.
+    """Evaluation images whose decision differs from the reference's in some row, at most eight of them.
 
-    Of results that are maps or places rather than labels there are pictures too: the reference's and that of the row
-    that agrees least.
+    Of labels those that changed in most rows come first. Of maps or places, which always differ a little, those that
+    agree least in some row; of these there are pictures too: the reference's and that of the row that agrees least.
     """
     task = tasks.find(context.recipe.task)
-    samples, labels = context.splits.evaluation, context.splits.labels
-    outputs = {name: load_outputs(check) for name, check in checks.items()}
-    reference = outputs.pop(REFERENCE)
+    changed = _agreements(task, checks)
+    label = task.target == "label"
+    ranked = sorted(
+        changed, key=lambda index: (-len(changed[index]) if label else 0, min(changed[index].values()), index)
+    )[:_EXAMPLES]
+    if not ranked:
+        return []
+    outputs = {name: dict(zip(ranked, load_outputs(check, ranked), strict=True)) for name, check in checks.items()}
+    return [
+        _example(context, index, changed[index], {name: few[index] for name, few in outputs.items()})
+        for index in ranked
+    ]
+
+
+def _agreements(task: Task, checks: dict[str, Artifact]) -> dict[int, dict[str, float]]:
+    """Sample -> row -> agreement with the reference, where it is below 1.
+
+    The outputs of one row beside the reference's are in memory at a time: those of maps take hundreds of megabytes.
+    """
+    reference = load_outputs(checks[REFERENCE])
     changed: dict[int, dict[str, float]] = {}
-    for name, values in outputs.items():
-        for index, (ours, theirs) in enumerate(zip(values, reference, strict=True)):
-            if (agreement := task.agreement(ours, theirs)) < 1.0:
+    for name in (name for name in checks if name != REFERENCE):
+        for index, agreement in enumerate(_of_a_row(task, checks[name], reference)):
+            if agreement < 1.0:
                 changed.setdefault(index, {})[name] = agreement
-    ranked = sorted(changed.items(), key=lambda item: (-len(item[1]), min(item[1].values()), item[0]))
-    found = []
-    for index, agreements in ranked[:_EXAMPLES]:
-        sample = samples[index]
-        views = framing(context, sample).views
-        words = task.describe(reference[index], sample.target, labels, views)
-        entry: dict[str, Any] = {
-            "name": samples.name(index),
-            "image_png_base64": _png(sample.frame, _THUMBNAIL),
-            "truth": words["truth"],
-            "reference": words["predicted"],
-            "changed": {
-                name: task.describe(outputs[name][index], sample.target, labels, views)["predicted"]
-                for name in agreements
-            },
-        }
-        if task.target != "label":
-            worst = min(agreements, key=lambda name: agreements[name])
-            shown = {REFERENCE: reference[index], worst: outputs[worst][index]}
-            entry["pictures"] = {name: _drawn(context, sample, values) for name, values in shown.items()}
-        found.append(entry)
-    return found
+    return changed
+
+
+def _of_a_row(task: Task, check: Artifact, reference: list[dict[str, NDArray[Any]]]) -> list[float]:
+    return [task.agreement(*both) for both in zip(load_outputs(check), reference, strict=True)]
+
+
+def _example(
+    context: Context, index: int, agreements: dict[str, float], outputs: dict[str, dict[str, NDArray[Any]]]
+) -> dict[str, Any]:
+    """What the report shows of one sample; `agreements` below 1 and `outputs` by row."""
+    task, labels = tasks.find(context.recipe.task), context.splits.labels
+    samples = context.splits.evaluation
+    sample = samples[index]
+    views = framing(context, sample).views
+    words = task.describe(outputs[REFERENCE], sample.target, labels, views)
+    entry: dict[str, Any] = {
+        "name": samples.name(index),
+        "image_png_base64": _png(sample.frame, _THUMBNAIL),
+        "truth": words["truth"],
+        "reference": words["predicted"],
+        "changed": {
+            name: task.describe(outputs[name], sample.target, labels, views)["predicted"] for name in agreements
+        },
+    }
+    if task.target != "label":
+        worst = min(agreements, key=lambda name: agreements[name])
+        entry["pictures"] = {name: _drawn(context, sample, outputs[name]) for name in (REFERENCE, worst)}
+    return entry
 
 
 def _drawn(context: Context, sample: Sample, outputs: dict[str, NDArray[Any]]) -> str:
@@ -72,7 +97,7 @@ def _drawn(context: Context, sample: Sample, outputs: dict[str, NDArray[Any]]) -
 def gallery(context: Context, checks: dict[str, Artifact]) -> dict[str, Any]:
     """The first evaluation sample: its frames, the attention map where the network gives one, and each row's result."""
     sample = context.splits.evaluation[0]
-    outputs = {name: load_outputs(check, 1)[0] for name, check in checks.items()}
+    outputs = {name: load_outputs(check, [0])[0] for name, check in checks.items()}
     reference = outputs[REFERENCE]
     attention = reference.get("attention")
     return {

@@ -29,7 +29,16 @@ from edgeattn.artifact import (
     sha256_json,
     write_atomic,
 )
-from edgeattn.data.base import Dataset, Sample, Splits, assert_disjoint, sample_hash, set_hash
+from edgeattn.data.base import (
+    Dataset,
+    Derived,
+    Sample,
+    Splits,
+    assert_disjoint,
+    origin_hashes,
+    sample_hash,
+    set_hash,
+)
 from edgeattn.errors import ModelError
 from edgeattn.framing import Framing, choose_calls, frame_up
 from edgeattn.imaging import Preprocess
@@ -103,22 +112,31 @@ def prepared(context: Context, dataset: Dataset, count: int | None = None) -> li
 
 
 def data_record(context: Context) -> Artifact:
-    """Sizes and content hashes of the splits, proven disjoint. Raises DataError when they share an image."""
+    """Sizes and content hashes of the splits, proven disjoint. Raises DataError when they share an image.
+
+    The hashes are of the frames, as they are checked; what is proven is that no image is in two splits, whatever was
+    made of it.
+    """
     splits = context.splits
 
     def make(work: Path, out: Path) -> None:
         hashes: dict[str, list[str]] = {}
+        origins: dict[str, list[str]] = {}
         targets: list[str] = []
         for index, name in enumerate(("train", "calibration", "evaluation")):
             context.progress(index, 3, "hashing the data")
             samples = getattr(splits, name)
-            hashes[name] = []
+            # Of what is cut from photographs the frames prove nothing: two skies are white all over.
+            known = samples.origins() if isinstance(samples, Derived) else None
+            hashes[name], origins[name] = [], known or []
             for sample in (samples[i] for i in range(len(samples))):
                 hashes[name].append(sample_hash(sample))
+                if known is None:
+                    origins[name] += origin_hashes(sample, splits.kind)
                 if name == "evaluation":
                     targets.append(_target_hash(sample.target))
         for first, second in (("train", "evaluation"), ("calibration", "evaluation")):
-            assert_disjoint(hashes[first], hashes[second], f"{first} and {second}")
+            assert_disjoint(origins[first], origins[second], f"{first} and {second}")
         record = {
             "train_n": len(hashes["train"]),
             "calibration_n": len(hashes["calibration"]),
@@ -133,9 +151,9 @@ def data_record(context: Context) -> Artifact:
     inputs = {
         "fingerprint": splits.fingerprint,
         "code": code_version("edgeattn.data.base", _format(context)),
-        # Of data.json, which this function decides: raise it when a field comes or goes. It may hold nothing that the
-        # images do not decide, such as their folder's name.
-        "layout": 4,
+        # Of data.json and of what is proven, which this function decides: raise it when a field comes or goes, or when
+        # more is proven. It may hold nothing that the images do not decide, such as their folder's name.
+        "layout": 5,
     }
     # Never forced: it is a pure function of bytes that were just hashed.
     return context.store.build(Stage.CHECK, "data", inputs, make)

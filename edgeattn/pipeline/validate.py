@@ -92,8 +92,28 @@ def _check_outputs(context: Context, names: tuple[str, ...], outputs: tuple[Any,
             f"{', '.join(names)}, but returns {', '.join(kinds)}; it must return one tensor for each, several as a "
             "tuple."
         )
+    shapes = {name: tuple(output.shape) for name, output in zip(names, outputs, strict=True)}
     if context.splits.kind == "image":
-        _check_scale(context, {name: tuple(output.shape) for name, output in zip(names, outputs, strict=True)})
+        _check_scale(context, shapes)
+    if context.splits.kind == "mask":
+        _check_map(context, shapes)
+
+
+def _check_map(context: Context, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Maps are read in the pixels of the network's frame: one that is coarser would be taken for its corner."""
+    recipe = context.recipe
+    found, frame = _map_sides(context, shapes), (recipe.input.height, recipe.input.width)
+    if found and found != frame:
+        raise RecipeError(
+            f"recipe {recipe.name}: the model {recipe.model.name} makes a map of {found[0]} x {found[1]} of a frame of "
+            f"{frame[0]} x {frame[1]} pixels, and a mask needs one value per pixel; let the network enlarge its "
+            "logits to its frame."
+        )
+
+
+def _map_sides(context: Context, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Height and width of the output that the task decodes; () where it does not say which, or there is no such."""
+    return shapes.get(tasks.find(context.recipe.task).decoding.get("output", ""), ())[-2:]
 
 
 @contextmanager
@@ -114,7 +134,7 @@ def _check_scale(context: Context, shapes: dict[str, tuple[int, ...]]) -> None:
     """A restored image must be as large as its clean one, whose frame the data's degradation makes smaller."""
     recipe, degradation = context.recipe, context.splits.degradation
     scale = 1 if degradation is None else degradation.scale
-    found = shapes.get(tasks.find(recipe.task).decoding["output"], ())[-2:]
+    found = _map_sides(context, shapes)
     if found and found != (recipe.input.height * scale, recipe.input.width * scale):
         raise RecipeError(
             f"recipe {recipe.name}: the model {recipe.model.name} makes {found[0]} x {found[1]} pixels of a frame of "

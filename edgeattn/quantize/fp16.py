@@ -89,10 +89,10 @@ class _Writer:
         if node.op_type == "Cast" and node.output[0] in self._floats:
             del copy.attribute[:]
             copy.attribute.append(helper.make_attribute("to", kind))
-        elif node.op_type == "Constant" and node.output[0] in self._floats:
-            value = _half(node.output[0], numpy_helper.to_array(node.attribute[0].t))
+        elif (value := _constant(node)) is not None:
             del copy.attribute[:]
-            copy.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))
+            half = numpy_helper.from_array(_half(node.output[0], value))
+            copy.attribute.append(helper.make_attribute("value", half))
         self.nodes.append(copy)
 
     def tensor(self, name: str, kind: int) -> str:
@@ -123,9 +123,21 @@ def _float_tensors(graph: onnx.GraphProto) -> set[str]:
     values = [*graph.value_info, *graph.input, *graph.output]
     known = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].t.data_type == TensorProto.FLOAT:
+        if _constant(node) is not None:
             known.add(node.output[0])
     return known
+
+
+def _constant(node: onnx.NodeProto) -> NDArray[np.float32] | None:
+    """The value of a Constant node of FP32, of a tensor, a number or a list; None of every other node."""
+    if node.op_type != "Constant":
+        return None
+    attribute = node.attribute[0]
+    if attribute.name in ("value_float", "value_floats"):
+        return np.asarray(helper.get_attribute_value(attribute), np.float32)
+    if attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
+        return np.asarray(numpy_helper.to_array(attribute.t), np.float32)
+    return None
 
 
 def _weight_name(name: str, kind: int) -> str:

@@ -174,11 +174,7 @@ def quantize(
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    kept = list(policy.float_nodes(model.graph))
-    if candidate.float_classifier:
-        kept += policy.classifier_nodes(model.graph)
-    if candidate.smooth_quant:
-        kept += policy.smoothed_wrongly(model.graph)
+    kept = list(kept_back(model.graph, candidate))
     ranges = {
         "minmax": RangeEstimatorParametersSet.MINMAX,
         "mean-minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
@@ -201,6 +197,25 @@ def quantize(
             advanced_parameters=advanced,
         )
     return quantized
+
+
+def kept_back(graph: onnx.GraphProto, candidate: Candidate) -> dict[str, str]:
+    """Names of the nodes that NNCF is told to leave in float, each with the reason: the policy's, or the setting's."""
+    reasons = policy.float_nodes(graph)
+    if candidate.float_classifier:
+        for name in policy.classifier_nodes(graph):
+            reasons.setdefault(name, "classifier: this setting leaves the last product in float")
+    if candidate.smooth_quant:
+        for name in policy.smoothed_wrongly(graph):
+            reasons.setdefault(name, "OpenVINO 2026.4 smooths the product behind a reduction wrongly")
+    return reasons
+
+
+def float_nodes(model: onnx.ModelProto, quantized: onnx.ModelProto, candidate: Candidate) -> dict[str, str]:
+    """What really stayed in float: what NNCF was told to leave, and products with weights that it left by itself."""
+    unasked = policy.unquantized_products(quantized.graph) & {node.name for node in model.graph.node}
+    reason = "left in float by NNCF itself, as part of a pattern of its own such as squeeze-and-excitation"
+    return {**dict.fromkeys(sorted(unasked), reason), **kept_back(model.graph, candidate)}
 
 
 def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:

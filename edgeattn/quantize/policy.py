@@ -16,6 +16,7 @@ NORMALISATIONS = frozenset(
     {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization"}
 )
 SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMean", "ReduceSumSquare", "ReduceL2", "GlobalAveragePool"})
 
 
@@ -80,6 +81,19 @@ def smoothed_wrongly(graph: onnx.GraphProto) -> list[str]:
             maker = makers.get(_origin(node.input[0], makers))
             if maker is not None and maker.op_type in REDUCTIONS:
                 found.append(node.name)
+    return found
+
+
+def unquantized_products(graph: onnx.GraphProto) -> set[str]:
+    """Names of the convolutions and weight products of a graph with Q/DQ nodes whose weights are in float."""
+    makers = {output: node for node in graph.node for output in node.output}
+    constants = constant_names(graph)
+    found = set()
+    for node in graph.node:
+        if node.op_type in PRODUCTS:
+            weights = [makers.get(_origin(name, makers)) for name in node.input[:2] if name in constants]
+            if weights and not any(maker is not None and maker.op_type == "DequantizeLinear" for maker in weights):
+                found.add(node.name)
     return found
 
 

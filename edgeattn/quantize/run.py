@@ -15,7 +15,7 @@ from edgeattn.artifact import Precision, sha256_bytes, write_atomic
 from edgeattn.backends.base import Tensors
 from edgeattn.errors import ModelError
 from edgeattn.progress import Progress
-from edgeattn.quantize import calibration, fp16, int8, policy
+from edgeattn.quantize import calibration, fp16, int8
 from edgeattn.recipe import QuantizeSection
 
 
@@ -65,7 +65,8 @@ def _int8(
     graph, trials = int8.search(model, task, calibrate, judge, tried, progress, spare_bit=spare_bit)
     measured = {trial.setting: trial.sqnr_db for trial in trials if trial.sqnr_db is not None}
     chosen = max(measured, key=measured.__getitem__)
-    return graph, int8.describe(trials, chosen, policy.float_nodes(model.graph), len(calibrate))
+    (candidate,) = (candidate for candidate in tried if candidate.name == chosen)
+    return graph, int8.describe(trials, chosen, int8.float_nodes(model, graph, candidate), len(calibrate))
 
 
 def _fp16_record(model: onnx.ModelProto) -> dict[str, Any]:

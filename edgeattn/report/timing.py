@@ -8,22 +8,29 @@ from collections.abc import Sequence
 from edgeattn.report import wording
 from edgeattn.report.facts import Report, Row, dig, labels
 
+_TILED = "engine calls (its tiles)"  # as measure/latency.py says it of a row whose frames are cut into tiles
+
 
 def caption(report: Report) -> str:
-    """Calls, threads, batch, what the clock spans, whatever else every timed row's protocol says, and how far the
-    ratios' intervals reach; "" if no row was timed."""
+    """Calls or frames, threads, batch, what the clock spans, whatever else every timed row's protocol says, and how far
+    the ratios' intervals reach; "" if no row was timed."""
     timed = [row for row in report["rows"] if row["latency"]]
     if not timed:
         return ""
     threads = _range([dig(row, "latency", "threads") for row in timed])
     parts = [
-        f"{_range([dig(row, 'latency', 'n') for row in timed])} calls per row",
+        f"{_range([dig(row, 'latency', 'n') for row in timed])} {_counted(timed)} per row",
         f"{threads} {'thread' if threads == '1' else 'threads'}",
         f"batch {_range([dig(row, 'latency', 'batch') for row in timed])}",
     ]
     known = ", ".join(part for part in parts if not part.startswith(wording.NOTHING))
     texts = [known, span(report), _shared(timed), _reach(timed)]
     return " ".join(wording.stopped(text) for text in texts if text)
+
+
+def _counted(timed: Sequence[Row]) -> str:
+    """What `n` counts: whole frames, which are calls where none takes several (tiles)."""
+    return "frames" if any(_TILED in str(dig(row, "latency", "protocol")) for row in timed) else "calls"
 
 
 def _reach(timed: Sequence[Row]) -> str:

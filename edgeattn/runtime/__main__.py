@@ -19,7 +19,8 @@ from pathlib import Path
 
 from edgeattn import runtime
 from edgeattn.errors import EdgeattnError, StorageError
-from edgeattn.runtime.run import line, run
+from edgeattn.runtime.run import json_line, line, run
+from edgeattn.runtime.sources import quiet_opencv
 from edgeattn.runtime.verify import verify
 from edgeattn.tasks.base import Result
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         with contextlib.suppress(OSError):  # a reader that has gone already
             sys.stdout.reconfigure(errors="replace")  # the terminal may have no sign for a label
-    _quiet_opencv()
+    quiet_opencv()
     try:
         code = _verify(options) if options.command == "verify" else _run(options)
         sys.stdout.flush()
@@ -79,19 +80,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     def emit(name: str, result: Result) -> None:
-        text = json.dumps({"name": name, **result.to_dict()}) if options.json else line(name, result)
-        print(text, flush=True)
+        print(json_line(name, result) if options.json else line(name, result), flush=True)
 
     with runtime.load(options.bundle, key=options.key, threads=options.threads) as model:
         run(model, options.source, emit, out=options.out)
     return 0
-
-
-def _quiet_opencv() -> None:
-    """OpenCV prints its own lines about a file it cannot read; ours says it once."""
-    import cv2
-
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn import backends, host, tasks
@@ -36,7 +38,7 @@ class Model:
     def __call__(self, *frames: Frame) -> Result:
         """`frames`: uint8 `(H, W, 3)` BGR of any size, not changed. `latency_ms` of the result is this whole call.
 
-        Raises DataError for a wrong frame or number of frames.
+        Raises DataError for a wrong frame or number of frames, ModelError when the engine gives NaN or infinity.
         """
         return self.call(*frames)[0]
 
@@ -45,10 +47,21 @@ class Model:
         started = time.perf_counter()
         framing = frame_up(self.manifest.preprocess, frames, [spec.name for spec in self.manifest.inputs])
         outputs = framing.merge([self.runner.infer(call) for call in framing.calls])
+        self._check_finite(outputs)
         result = self._task.decode(outputs, framing.views, self.labels, 0.0)
         latency_ms = (time.perf_counter() - started) * 1e3
         # Decoding belongs to the call, so its result is stamped afterwards.
         return cast(Result, dataclasses.replace(cast(Any, result), latency_ms=latency_ms)), outputs
+
+    def _check_finite(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Raises ModelError. Decoding would make a result of it that looks like any other: the first class, black."""
+        for name, value in outputs.items():
+            # Either end is NaN where one value is; unlike isfinite of each this needs no memory.
+            if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):
+                raise ModelError(
+                    f"The engine of {self._bundle.path} gives NaN or infinity in its output '{name}' for this frame; "
+                    "use a bundle of higher precision, and check this one with `edgeattn verify`."
+                )
 
     def self_test(self) -> SelfTest:
         """Run the bundle's golden samples on this engine. Raises BundleError when the bundle changed meanwhile."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +29,9 @@ def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
     """Where overlays of `source` go: None without `out`; a file for one image or a video; a folder for a folder.
 
     For one image or video `out` may also name a folder. An overlay keeps its image's name, with `.png` added where the
-    suffix is of no format that can be written. A video appears under its name when it is complete. Raises DataError
-    when `out` is the source itself or cannot take it, StorageError when it is a name that the disk cannot have.
+    suffix is of no format that can be written. Overlays of a folder or a video appear under their names when they are
+    complete; what ends early leaves nothing. Raises DataError when `out` is the source itself or cannot take it,
+    StorageError when it is a name that the disk cannot have.
     """
     if out is None:
         yield None
@@ -45,7 +47,8 @@ def open_sink(source: Source, out: Path | None) -> Iterator[Sink | None]:
     else:
         with storage_errors(out):
             _check_folder(source, out)
-        yield _Images({printable(image.name): out / _overlay_name(image) for image in source.images})
+        with _folder(source, out) as sink:
+            yield sink
 
 
 def _overlay_name(image: Path) -> str:
@@ -85,6 +88,37 @@ class _Images:
         if not written:
             raise DataError(f"This OpenCV cannot write {path.suffix} images; give --out a name ending in .png.")
         write_atomic(path, data.tobytes())
+
+
+@contextmanager
+def _folder(source: Source, out: Path) -> Iterator[Sink]:
+    """Overlays are kept in a folder inside `out`, the same disk, and moved up together: one image may be no image."""
+    with _made(out):
+        with storage_errors(out):
+            temporary = Path(tempfile.mkdtemp(prefix=".overlays-", dir=out))
+        try:
+            yield _Images({printable(image.name): temporary / _overlay_name(image) for image in source.images})
+            with storage_errors(out):
+                for overlay in sorted(temporary.iterdir()):
+                    overlay.replace(out / overlay.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """`folder` exists inside the block; after a failure the folders that were made for it are gone again."""
+    with storage_errors(folder):
+        new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in new:
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                place.rmdir()
+        raise
 
 
 class _Video:
@@ -130,21 +164,20 @@ class _Video:
 
 @contextmanager
 def _video(source: Source, path: Path) -> Iterator[Sink]:
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    _probe(path)
     # OpenCV chooses the container by the suffix, so the temporary name keeps it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    sink = _Video(temporary, frames_per_second(source.path))
-    try:
-        yield sink
-        sink.close()
-        sink.check(path)
-        with storage_errors(path):
-            temporary.replace(path)
-    finally:
-        sink.close()
-        temporary.unlink(missing_ok=True)
+    with _made(path.parent):
+        _probe(path)
+        sink = _Video(temporary, frames_per_second(source.path))
+        try:
+            yield sink
+            sink.close()
+            sink.check(path)
+            with storage_errors(path):
+                temporary.replace(path)
+        finally:
+            sink.close()
+            temporary.unlink(missing_ok=True)
 
 
 def _probe(path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edgeattn.imaging import Frame
 from edgeattn.runtime.model import Model
@@ -37,3 +40,20 @@ def run(model: Model, source: str, emit: Callable[[str, Result], None], *, out: 
 def line(name: str, result: Result) -> str:
     """One frame's result for a person to read."""
     return f"{name}: {result} ({result.latency_ms:.2f} ms)"
+
+
+def json_line(name: str, result: Result) -> str:
+    """One frame's result for another program to read: one line of ASCII.
+
+    What is infinite or no number, such as a corner that a homography takes to infinity, is null, since JSON
+    has no name for it.
+    """
+    return json.dumps(_plain({"name": name, **result.to_dict()}), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

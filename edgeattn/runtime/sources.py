@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import numpy as np
 
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, printable, read_image
+from edgeattn.runtime.containers import cut_off
 
 VIDEOS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"))
+_SPARE_FRAMES = 2  # by which the number that OpenCV works out may be wrong
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,19 @@ def frames_per_second(video: Path) -> float:
         capture.release()
 
 
+def quiet_opencv() -> None:
+    """OpenCV and FFmpeg print lines of their own about a file that they cannot read; ours says it once.
+
+    For programs, before the first video is opened; an application may want those lines.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read when the first video is opened
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 def _video_frames(path: Path) -> Iterator[tuple[str, Frame]]:
     capture = cv2.VideoCapture(str(path))
     try:
+        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         index = 0
         while True:
             more, frame = capture.read()
@@ -80,5 +93,15 @@ def _video_frames(path: Path) -> Iterator[tuple[str, Frame]]:
             index += 1
     finally:
         capture.release()
-    if index == 0:
+    _check_whole(path, index, announced)
+
+
+def _check_whole(path: Path, count: int, announced: int) -> None:
+    """Raises DataError unless the `count` frames that were read are all there should be; 0 or less: nobody knows."""
+    if count == 0 and not cut_off(path):
         raise DataError(f"{path} is not a video OpenCV can decode; convert it to MP4 or give images.")
+    if count == 0:
+        raise DataError(f"{path} is cut off before OpenCV finds a frame in it; copy or record it again.")
+    # OpenCV ends at a cut as it ends at the end. Fewer frames alone are no proof: see `containers`.
+    if announced - count > _SPARE_FRAMES and cut_off(path):
+        raise DataError(f"{path} ends after {count} of {announced} frames; it is cut off, so copy or record it again.")

@@ -26,7 +26,7 @@ from edgeattn.framing import frame_up
 from edgeattn.imaging import Preprocess, View
 from edgeattn.progress import Progress
 from edgeattn.tiling import Tiling
-from edgeattn.train.targets import fit
+from edgeattn.train.targets import BOXES_MAX, fit
 from edgeattn.train.tiles import window_side, window_starts
 
 Item = tuple[NDArray[np.uint8], NDArray[Any]]
@@ -98,7 +98,10 @@ def training_fitting(
 
 
 class Watch:
-    """The evaluation split for the training's own eyes: of a frame that would be tiled, the tile in its middle."""
+    """The evaluation split for the training's own eyes: of a frame that would be tiled, the tile in its middle.
+
+    Of boxes it shows no more than are fitted: nothing that is merely watched may stop a training.
+    """
 
     def __init__(self, dataset: Dataset, preprocess: Preprocess, kind: str) -> None:
         self._dataset = dataset
@@ -113,6 +116,8 @@ class Watch:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._dataset[index]
+        if self._kind == "boxes":
+            sample = replace(sample, target=np.asarray(sample.target).reshape(-1, 5)[:BOXES_MAX])
         if self._preprocess.fit != "tile":
             return sample
         tile = (self._preprocess.height, self._preprocess.width)
@@ -142,9 +147,13 @@ class _Fitted(torch.utils.data.Dataset["list[Item] | DataError"]):
     def __getitem__(self, index: int) -> list[Item] | DataError:
         # Returned, not raised: an exception of a worker process would arrive with its traceback as its message.
         try:
-            return self._fitting.items(self._dataset[index])
-        except DataError as error:
+            sample = self._dataset[index]
+        except DataError as error:  # it names the file
             return error
+        try:
+            return self._fitting.items(sample)
+        except DataError as error:
+            return DataError(f"{self._dataset.name(index)}: {error}")
 
 
 class _Shapes(torch.utils.data.Dataset["Shape | DataError"]):

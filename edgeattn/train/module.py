@@ -100,9 +100,9 @@ class Training(pl.LightningModule):
         self.history = checkpoint["history"]
 
     def configure_optimizers(self) -> Any:
-        # Weight decay shrinks matrices and kernels only; on norms and biases it would shift what they are for.
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        named = list(self.model.named_parameters())
+        decayed = [p for name, p in named if decays(name, p)]
+        plain = [p for name, p in named if not decays(name, p)]
         groups = [{"params": decayed, "weight_decay": self.settings.weight_decay}, {"params": plain, "weight_decay": 0}]
         rate = self.settings.learning_rate
         optimizer: torch.optim.Optimizer
@@ -116,6 +116,14 @@ class Training(pl.LightningModule):
         rising = min(max(self.settings.warmup, 2 / steps), 1 - 1 / steps)
         schedule = OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=rising, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay shrinks a parameter: a matrix or kernel, which torch's layers call `weight`, and no other.
+
+    On norms, biases, temperatures, learned positions and queries it would shift what they are for.
+    """
+    return parameter.ndim > 1 and name.endswith("weight")
 
 
 def steps_in(epochs: int, samples: int, batch_size: int) -> int:

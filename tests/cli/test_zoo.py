@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import time
 from pathlib import Path
 
@@ -18,6 +19,9 @@ made = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(made)
 
 
+MARKED = f"# Ours\n{BEGIN}\nold\n{END}\nrest\n"
+
+
 @pytest.fixture
 def deploys(within, tool, monkeypatch):
     """`deploys(a=(code, report), …)` makes those recipes and what their deployment leaves; returns what was called."""
@@ -26,10 +30,10 @@ def deploys(within, tool, monkeypatch):
     def prepare(**ends):
         (tool.folder / "pipelines").mkdir()
         for name in ends:
-            (tool.folder / f"pipelines/{name}.yaml").write_text("task: classify\n")
+            (tool.folder / f"pipelines/{name}.yaml").write_text((tool.folder / "tiny.yaml").read_text())
 
-        def deploy(name, target, out, store, overrides):
-            called.append((name, target, str(out), str(store), overrides))
+        def deploy(name, out, arguments, silent):
+            called.append((name, str(out), " ".join(arguments), silent))
             code, values = ends[name]
             if isinstance(code, BaseException):
                 raise code
@@ -57,7 +61,7 @@ def test_a_table_and_a_gallery_of_every_report(deploys, within, tool):
     called = deploys(good=(0, made.detect()), bad=(1, made.failed()))
     ended = within("zoo", "good", "bad", "--target", "cpu", "--out", "all", "--store", "s", "--set", "seed=3")
     assert ended.code == 1
-    assert called[0] == ("good", "cpu", "all/good", "s", ("seed=3",))
+    assert called[0] == ("good", "all/good", "--target cpu --store s --set seed=3", False)
     assert ended.out.splitlines()[-3:] == ["1 of 2 passed: not bad", "all/README.md", "all/gallery.html"]
     table = (tool.folder / "all/README.md").read_text()
     assert "[good](good/report.md)" in table and "[bad](bad/report.md)" in table and "| none |" in table
@@ -83,10 +87,82 @@ def test_an_earlier_runs_report_is_not_shown_as_this_ones(deploys, within, tool)
     report.render(made.report() | {"recipe": "other"}, tool.folder / "reports/zoo/other")
     (tool.folder / "reports/zoo/cut").mkdir()
     (tool.folder / "reports/zoo/cut/report.json").write_text("{")
-    assert within("zoo", "a", "b").code == 2
+    (tool.folder / "README.md").write_text(MARKED)
+    ended = within("zoo", "a", "b", "--into", "README.md")
+    assert ended.code == 2
     table = (tool.folder / "reports/zoo/README.md").read_text()
     assert "[a](a/report.md)" in table and "[other](other/report.md)" in table and "[b]" not in table
     assert "- b: exit code 2." in table and "- cut: " in table
+    # Other pages have no room to say so: they keep the row of the run before.
+    assert (tool.folder / "README.md").read_text() == MARKED
+    assert ended.err == "left as it is: README.md (no report of this run: b)\n"
+
+
+@pytest.mark.parametrize("codes", [(2, 2), (3, 2), (3, 3)])
+def test_without_a_verdict_no_page_is_written(deploys, within, tool, codes):
+    deploys(a=(codes[0], None), b=(codes[1], None))
+    for name in ("a", "other"):
+        report.render(made.report() | {"recipe": name}, tool.folder / f"reports/zoo/{name}")
+    (tool.folder / "README.md").write_text(MARKED)
+    ended = within("zoo", "a", "b", "--into", "README.md")
+    assert ended.code == max(codes) and "0 of 2 passed: not a, b" in ended.out
+    assert (tool.folder / "README.md").read_text() == MARKED
+    assert not (tool.folder / "reports/zoo/README.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--target", "nope"), "There is no target 'nope'; known: cpu"),
+        (("--set", "train.epoch=1"), "unknown field 'epoch' under 'train'"),
+        (("--seed", "99999999999"), "seed"),
+    ],
+)
+def test_bad_input_changes_no_page(deploys, within, tool, arguments, words):
+    """Exit code 2 says that nothing was changed, also where there are reports of earlier runs."""
+    called = deploys(a=(0, made.report()), b=(0, made.report()))
+    for name in "ab":
+        report.render(made.report() | {"recipe": name}, tool.folder / f"reports/zoo/{name}")
+    (tool.folder / "README.md").write_text(MARKED)
+    ended = within("zoo", "a", "b", *arguments, "--into", "README.md")
+    assert ended.code == 2 and words in ended.error and called == []
+    assert (tool.folder / "README.md").read_text() == MARKED
+    assert not (tool.folder / "reports/zoo/README.md").exists()
+
+
+def test_a_recipe_that_is_wrong_is_found_before_the_first_is_deployed(deploys, within, tool):
+    called = deploys(a=(0, made.report()), b=(0, made.report()))
+    (tool.folder / "pipelines/b.yaml").write_text("task: classify\n")
+    ended = within("zoo", "a", "b")
+    assert ended.code == 2 and "pipelines/b.yaml: the field 'model' is missing" in ended.error
+    assert called == []
+
+
+def test_the_common_options_are_handed_on(deploys, within):
+    called = deploys(a=(0, made.report()))
+    assert within("zoo", "a", "--seed", "7", "--force", "-v").code == 0
+    assert within("zoo", "a", "-q").code == 0
+    assert [call[2] for call in called] == [
+        "--target cpu --store .edgeattn --seed 7 --force --verbose",
+        "--target cpu --store .edgeattn --quiet",
+    ]
+
+
+def test_as_json(deploys, within):
+    called = deploys(a=(0, made.report()), b=(1, made.failed()), c=(3, None))
+    ended = within("zoo", "a", "b", "c", "--json", "-v")
+    values = json.loads(ended.out)
+    assert (ended.code, ended.err, values["schema"]) == (3, "", "edgeattn.zoo/1")
+    recipes = values["recipes"]
+    assert [recipes[name]["exit_code"] for name in "abc"] == [0, 1, 3]
+    assert recipes["a"]["verdict"] == made.report()["verdict"] and recipes["b"]["verdict"]["passed"] is False
+    assert recipes["a"]["report"] == "reports/zoo/a/report.json"
+    assert recipes["c"] == {"exit_code": 3, "verdict": None, "report": None}
+    assert values["pages"] == ["reports/zoo/README.md", "reports/zoo/gallery.html"]
+    # What the deployments say would stand between us and the reader.
+    assert {call[2:] for call in called} == {("--target cpu --store .edgeattn --quiet", True)}
+    ended = within("zoo", "--pages", "--json")
+    assert json.loads(ended.out) == {"schema": "edgeattn.zoo/1", "recipes": {}, "pages": values["pages"]}
 
 
 def test_nothing_to_show_writes_nothing(deploys, within, tool):
@@ -107,9 +183,6 @@ def test_wrong_usage_is_found_before_anything_runs(deploys, within, tool):
         ended = within("zoo", *arguments)
         assert ended.code == 2 and words in ended.error
     assert called == []
-
-
-MARKED = f"# Ours\n{BEGIN}\nold\n{END}\nrest\n"
 
 
 def test_a_short_table_goes_into_other_pages(deploys, within, tool):
@@ -165,8 +238,15 @@ def test_ctrl_c_ends_the_whole(deploys, within, end):
 )  # fmt: skip
 def test_the_code_of_a_deployment(monkeypatch, tmp_path, capfd, child, code):
     monkeypatch.setattr(zoo, "_LAUNCH", f"import signal; signal.signal(2, signal.SIG_DFL); {child}")
-    assert zoo._deploy("a", "cpu", tmp_path, tmp_path, ()) == code
+    assert zoo._deploy("a", tmp_path, [], False) == code
     assert ("signal 9" in capfd.readouterr().err) is (code == 3)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_silent_deployment_prints_nothing_but_errors(monkeypatch, tmp_path, capfd, silent):
+    monkeypatch.setattr(zoo, "_LAUNCH", "import sys; print('a summary'); print('error: x', file=sys.stderr)")
+    assert zoo._deploy("a", tmp_path, [], silent) == 0
+    assert tuple(capfd.readouterr()) == ("" if silent else "a summary\n", "error: x\n")
 
 
 LAUNCH = """
@@ -190,7 +270,7 @@ def test_an_interrupted_deployment_ends_by_itself(tool):
     """It is given the time to tidy up: killed at once it would lose what it was about to keep."""
     (tool.folder / "pipelines").mkdir()
     for name in ("a", "b"):
-        (tool.folder / f"pipelines/{name}.yaml").write_text("task: classify\n")
+        (tool.folder / f"pipelines/{name}.yaml").write_text((tool.folder / "tiny.yaml").read_text())
     running = tool.start("zoo", "a", "b", launch=LAUNCH)
     running.wait_for((tool.folder / "started").exists)
     time.sleep(0.1)
@@ -220,8 +300,13 @@ def test_a_file_for_the_table_that_is_no_text(deploys, within, tool):
 def test_a_file_for_the_table_that_changes_meanwhile(within, tool, monkeypatch):
     report.render(made.detect(), tool.folder / "all/good")
     (tool.folder / "NOTES.md").write_bytes(_LATIN)
-    monkeypatch.setattr(zoo, "_check_place", lambda path: None)
+    monkeypatch.setattr(zoo, "check_place", lambda path: None)
     ended = within("zoo", "--pages", "--out", "all", "--into", "NOTES.md")
     assert ended.code == 2
     assert ended.error.startswith("NOTES.md is not UTF-8 text")
     assert (tool.folder / "NOTES.md").read_bytes() == _LATIN
+    (tool.folder / "NOTES.md").write_text("no place left\n")
+    ended = within("zoo", "--pages", "--out", "all", "--into", "NOTES.md")
+    assert ended.code == 2 and ended.error.startswith("NOTES.md lacks the line")
+    assert (tool.folder / "NOTES.md").read_text() == "no place left\n"
+    assert not (tool.folder / "all/README.md").exists()

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from edgeattn import data
-from edgeattn.data.base import Sample, assert_disjoint, dataset_hashes, locate, sample_hash, set_hash
+from edgeattn.data.base import (
+    Sample,
+    assert_disjoint,
+    dataset_hashes,
+    frame_hash,
+    locate,
+    origin_hashes,
+    sample_hash,
+    set_hash,
+)
 from edgeattn.errors import DataError, RecipeError
 
 
@@ -38,6 +47,13 @@ def test_a_pair_is_both_of_its_frames() -> None:
     assert len(hashes) == 4
     joined = np.concatenate((first, second))
     assert sample_hash(Sample(joined, None)) not in hashes
+
+
+def test_an_image_is_known_in_whatever_is_made_of_it() -> None:
+    first, second, clean = (np.full((2, 2, 3), value, np.uint8) for value in range(3))
+    assert origin_hashes(Sample(first, 3), "label") == [frame_hash(first)] == [sample_hash(Sample(first, 3))]
+    assert origin_hashes(Sample(first, np.eye(3), second), "homography") == [frame_hash(first), frame_hash(second)]
+    assert origin_hashes(Sample(first, clean), "image") == [frame_hash(clean)]
 
 
 def test_assert_disjoint() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeattn.data import warps
-from edgeattn.data.base import sources
+from edgeattn.data.base import Derived, frame_hash, sources
 from edgeattn.data.warps import Settings, degrade, is_degraded, load, make_pair
 from edgeattn.errors import DataError
 from edgeattn.imaging import encode_png
@@ -51,6 +51,17 @@ def test_pairs_of_one_photograph_have_one_source(folder):
     evaluation = load(SMALL, folder, 0).evaluation
     assert sources(evaluation) == [evaluation.name(i).partition("#")[0] for i in range(len(evaluation))]
     assert len(set(sources(evaluation))) < len(evaluation)
+
+
+def test_it_knows_its_photographs_by_their_pixels(folder):
+    splits = load(SMALL, folder, 0)
+    assert isinstance(splits.train, Derived)
+    assert splits.evaluation.origins() == [frame_hash(cv2.imread(str(folder / name))) for name in ("8.png", "9.png")]
+    cv2.imwrite(str(folder / "9.bmp"), cv2.imread(str(folder / "0.png")))
+    (folder / "9.png").unlink()
+    assert set(load(SMALL, folder, 0).evaluation.origins()) & set(
+        splits.train.origins() + splits.calibration.origins()
+    ) == {frame_hash(cv2.imread(str(folder / "0.png")))}
 
 
 def test_the_corners_move_by_up_to_the_displacement():

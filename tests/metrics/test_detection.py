@@ -6,6 +6,8 @@ import time
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from edgeattn.metrics.detection import (
     RIGHT,
@@ -118,8 +120,6 @@ def ours(case, classes=3):
 
 
 def theirs(case, classes=3):
-    coco = pytest.importorskip("pycocotools.coco").COCO
-    evaluation = pytest.importorskip("pycocotools.cocoeval").COCOeval
     annotations, found_ones = [], []
     for index, (truth, found, scores) in enumerate(case):
         for x1, y1, x2, y2, named in truth.tolist():
@@ -137,14 +137,14 @@ def theirs(case, classes=3):
             box = [x1, y1, x2 - x1, y2 - y1]
             found_ones.append({"image_id": index, "category_id": int(named), "bbox": box, "score": score})
     with contextlib.redirect_stdout(io.StringIO()):
-        truth_set = coco()
+        truth_set = COCO()
         truth_set.dataset = {
             "images": [{"id": i} for i in range(len(case))],
             "categories": [{"id": i} for i in range(classes)],
             "annotations": annotations,
         }
         truth_set.createIndex()
-        judge = evaluation(truth_set, truth_set.loadRes(found_ones), "bbox")
+        judge = COCOeval(truth_set, truth_set.loadRes(found_ones), "bbox")
         judge.evaluate()
         judge.accumulate()
         judge.summarize()

@@ -196,6 +196,17 @@ def test_every_weight_learns(photometric):
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
+def test_the_true_homography_costs_least_light():
+    """Charbonnier's floor alone, sqrt(1e-4), for whole pixels; without a move, or the wrong way, pictures differ."""
+    a, b, homography = pairs(2)
+    right, still, back = (
+        float(attention_align._photometric(a, b, h))
+        for h in (homography, torch.eye(3).expand(2, 3, 3), homography.inverse())
+    )
+    assert right == pytest.approx(0.01, abs=0.005)
+    assert min(still, back) > 20 * right
+
+
 def test_photometric_loss_counts():
     a, b, homography = pairs(2)
     plain = float(build().training_loss(a, b, homography, 0.0).detach())

@@ -12,8 +12,8 @@ from edgeattn.pipeline import given
 
 TAKEN = "Not trained in this run: the weights were taken from {}."
 OTHER = (
-    "They were trained for another evaluation split, so that images that are evaluated on here may have been "
-    "trained on."
+    "They were trained for another evaluation split; whether images that are evaluated on here were trained on is not "
+    "recorded."
 )
 UNKNOWN = "What they were trained on is unknown, so that images that are evaluated on here may have been trained on."
 

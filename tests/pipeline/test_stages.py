@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from edgeattn import provenance
 from edgeattn.artifact import WEIGHT_FILES, Precision, Store
-from edgeattn.data.base import Sample, Splits
+from edgeattn.data import clean, warps
+from edgeattn.data.base import Sample, Splits, dataset_hashes, set_hash
 from edgeattn.errors import DataError, ModelError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.stages import Context
@@ -195,5 +197,50 @@ def test_the_record_of_the_data_knows_targets_and_pairs(context):
 
 def test_a_pair_that_is_trained_and_evaluated_on(context):
     splits = Splits(Images([pair(1, 0)]), Images([pair(2, 0)]), Images([pair(1, 1)]), (), "f", "t")
-    with pytest.raises(DataError, match=r"1 image\(s\) are in both the train and evaluation splits"):
+    with pytest.raises(DataError, match=r"2 image\(s\) are in both the train and evaluation splits"):
         stages.data_record(context(splits, task="align"))
+
+
+def test_one_frame_of_a_pair_that_is_in_another_pair(context):
+    first, other = noise(8, 8, 1), noise(8, 8, 2)
+    train, evaluation = Images([Sample(first, 0, noise(8, 8, 3))]), Images([Sample(other, 0, first)])
+    with pytest.raises(DataError, match=r"1 image\(s\) are in both the train and evaluation splits"):
+        stages.data_record(context(Splits(train, Images([pair(9, 0)]), evaluation, (), "f", "t"), task="align"))
+
+
+FORMATS = {
+    "clean": lambda folder: clean.load(clean.Settings(".", noise=25.0, eval_last=2, calibration=2), folder, 0),
+    "smaller": lambda folder: clean.load(
+        clean.Settings(".", scale=2, noise=5.0, eval_last=2, calibration=2), folder, 0
+    ),
+    "warps": lambda folder: warps.load(
+        warps.Settings(
+            ".", 32, (80, 60), 8, pairs=8, eval_pairs=4, calibration_pairs=4, eval_last=2, calibration=2, degraded=1.0
+        ),
+        folder,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("copied", [None, "train", "calibration"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_pixels_in_another_kind_of_file_of_another_split(context, tmp_path, name, copied):
+    """A PNG that is trained or calibrated on, and a BMP that is evaluated on: other bytes, noise and patches."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(8):
+        cv2.imwrite(str(folder / f"{number}.png"), noise(60, 80, number))
+    splits = FORMATS[name](folder)
+    if copied is not None:
+        (folder / "7.png").unlink()
+        cv2.imwrite(str(folder / "7.bmp"), cv2.imread(str(folder / getattr(splits, copied).files[0])))
+        splits = FORMATS[name](folder)
+    task = "align" if name == "warps" else "restore"
+    if copied is None:
+        record = stages.data_record(context(splits, task=task)).json("data.json")
+        assert record["eval_sha256"] == set_hash(dataset_hashes(splits.evaluation)), "of the frames, as before"
+        return
+    with pytest.raises(DataError) as caught:
+        stages.data_record(context(splits, task=task))
+    assert str(caught.value).startswith(f"1 image(s) are in both the {copied} and evaluation splits (same pixels)")

@@ -334,3 +334,50 @@ def test_frames_that_no_degradation_makes_are_as_large_as_their_clean_images(con
     validate(context(3, ("fp32",), **settings, model=UNET), Stage.BUNDLE)
     with pytest.raises(RecipeError, match="clean images are 1 time"):
         validate(context(3, ("fp32",), **settings, model={**UNET, "scale": 2}), Stage.BUNDLE)
+
+
+MAPS = """
+from dataclasses import dataclass
+from torch import nn
+
+TASK = "segment"
+OUTPUTS = ("logits",)
+
+@dataclass(frozen=True)
+class Settings:
+    stride: tuple[int, int] = (1, 1)
+
+class Network(nn.Module):
+    def __init__(self, settings, classes):
+        super().__init__()
+        self.head = nn.Conv2d(3, classes, 1, stride=settings.stride)
+
+    def forward(self, x):
+        return self.head(x)
+"""
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch", "tile"])
+@pytest.mark.parametrize(("stride", "sides"), [((1, 1), None), ((4, 4), "8 x 16"), ((1, 2), "32 x 32")])
+def test_a_mask_needs_a_map_as_fine_as_the_frame(context, monkeypatch, tmp_path, fit, stride, sides):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/coarse.py").write_text(MAPS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(stages, "trained", lambda context: None)
+    made = context(
+        3,
+        ("fp32",),
+        kind="mask",
+        task="segment",
+        model={"name": "maps.coarse", "stride": stride},
+        input={"height": 32, "width": 64, "fit": fit, "overlap": 8},
+    )
+    if sides is None:
+        validate(made, Stage.BUNDLE)
+        return
+    with pytest.raises(RecipeError) as caught:
+        validate(made, Stage.BUNDLE)
+    assert str(caught.value) == (
+        f"recipe mine: the model maps.coarse makes a map of {sides} of a frame of 32 x 64 pixels, and a mask needs one "
+        "value per pixel; let the network enlarge its logits to its frame."
+    )

@@ -121,3 +121,28 @@ def test_a_constant_node_is_converted_as_a_weight_is(hand_made, answer):
     model = hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {})
     x = np.float32([[1, 1, 0, 0]])
     np.testing.assert_allclose(answer(to_fp16(model), {"x": x}), answer(model, {"x": x}), atol=1e-3)
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("value_float", 3.0), ("value_floats", [1.0, 2.0, 3.0, 4.0])])
+def test_a_constant_node_of_plain_numbers(attribute, value, hand_made, answer):
+    """Beside one of whole numbers, which stays as it is."""
+    nodes = [
+        helper.make_node("Constant", [], ["k"], name="k", **{attribute: value}),
+        helper.make_node("Constant", [], ["shape"], name="shape", value_ints=[1, -1]),
+        helper.make_node("Reshape", ["k", "shape"], ["row"], name="row"),
+        helper.make_node("Add", ["x", "row"], ["y"], name="y"),
+    ]
+    model = hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {})
+    made = to_fp16(model)
+    assert types(made)["row_fp16"] == TensorProto.FLOAT16
+    x = np.float32([[1, 1, 0, 0]])
+    np.testing.assert_allclose(answer(made, {"x": x}), answer(model, {"x": x}), atol=1e-3)
+
+
+def test_a_plain_number_beyond_fp16_is_refused(hand_made):
+    nodes = [
+        helper.make_node("Constant", [], ["k"], name="k", value_float=7e4),
+        helper.make_node("Add", ["x", "k"], ["y"], name="y"),
+    ]
+    with pytest.raises(StageFailed, match=r"'k' reaches 7e\+04, beyond FP16's 65504;"):
+        to_fp16(hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {}))

@@ -78,6 +78,44 @@ def test_the_classifier_can_be_left_in_float(attention_network, calls):
     assert reads["minmax+float-classifier"] == (0, 0)
 
 
+@pytest.mark.parametrize("name", ["minmax", "minmax+float-classifier", "minmax+transformer", "minmax+smooth-quant"])
+def test_what_is_said_to_be_in_float_is(name, network, calls):
+    """And every product with weights that is not said to be reads weights of 8 bits."""
+    if not KNOWN[name].applies(network.graph):
+        pytest.skip("this setting is not for this network")
+    model = int8.quantize(network, calls(4), KNOWN[name], spare_bit=False)
+    told = int8.float_nodes(network, model, KNOWN[name])
+    products = [node.name for node in network.graph.node if node.op_type in policy.PRODUCTS]
+    assert all(reads == (0, 0) for reads in walk(model.graph, told).values())
+    assert all(weights for node, (_, weights) in walk(model.graph, products).items() if node not in told)
+    policys = policy.float_nodes(network.graph)
+    assert policys.items() <= told.items()
+    (classifier,) = policy.classifier_nodes(network.graph)
+    assert (classifier in told) == (name in ("minmax+float-classifier", "minmax+smooth-quant"))
+    if name == "minmax+float-classifier":
+        assert told[classifier].startswith("classifier: ")
+    if name == "minmax+smooth-quant":
+        assert told[classifier].startswith("OpenVINO 2026.4 smooths")
+
+
+def test_a_product_that_nncf_leaves_by_itself_is_told(attention_network, calls, monkeypatch):
+    """NNCF is told less than it leaves: as if it had a pattern of its own for a convolution."""
+    (first, *_) = [node.name for node in attention_network.graph.node if node.op_type == "Conv"]
+    policys = policy.float_nodes
+
+    def more(graph):
+        return {**policys(graph), first: "the test's"}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(policy, "float_nodes", more)
+        model = int8.quantize(attention_network, calls(4), KNOWN["minmax"], spare_bit=False)
+    told = int8.float_nodes(attention_network, model, KNOWN["minmax"])
+    assert (
+        told[first].startswith("left in float by NNCF itself")
+        and told.keys() >= policys(attention_network.graph).keys()
+    )
+
+
 def test_every_setting_really_makes_another_graph(attention_network, calls):
     made = {
         name: int8.quantize(attention_network, calls(6), candidate, spare_bit=False).SerializeToString(

@@ -8,6 +8,7 @@ import pytest
 from edgeattn.artifact import Precision, sha256_file
 from edgeattn.errors import DataError, ModelError
 from edgeattn.progress import silent
+from edgeattn.quantize import policy
 from edgeattn.quantize.run import quantize
 from edgeattn.recipe import QuantizeSection
 
@@ -44,6 +45,16 @@ def test_int8_depends_on_the_frames_and_not_on_their_order(source, calls):
     assert record["calibration_samples"] == 6  # a third is held back to judge
     assert [entry["setting"] for entry in record["search"] if entry["chosen"]] == ["minmax"] == [record["setting"]]
     assert "Softmax decides where to look" in record["float_nodes"].values()
+
+
+def test_the_record_names_what_the_setting_keeps(source, calls, attention_network):
+    (classifier,) = policy.classifier_nodes(attention_network.graph)
+    records = [
+        json.loads((made(source, Precision.INT8, calls(4), setting, name=name) / "quantization.json").read_text())
+        for name, setting in (("a", ONE), ("b", QuantizeSection(candidates=("minmax+float-classifier",))))
+    ]
+    assert classifier not in records[0]["float_nodes"]
+    assert records[1]["float_nodes"][classifier].startswith("classifier: this setting")
 
 
 def test_the_judges_are_at_most_as_many_as_asked(source, calls):

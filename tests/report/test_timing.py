@@ -1,5 +1,9 @@
+from pathlib import Path
+
 import sample_reports as made
 
+from edgeattn.measure import latency
+from edgeattn.measure.candidate import Candidate
 from edgeattn.report import timing
 from edgeattn.report.html import page
 from edgeattn.report.markdown import comment
@@ -32,6 +36,24 @@ def test_what_rows_share_is_said_once():
     caption = text[text.index("<figcaption>Dots are p50") :].split("</figcaption>")[0]
     assert "rounds of" not in caption and caption.count("no call removed") == 1
     assert text.count("50 rounds of 100 calls") == 2  # a line per row, in the table below
+
+
+def test_where_a_frame_is_several_calls_frames_are_counted():
+    report = timed()
+    row = report["rows"][0]["latency"]
+    row["protocol"] = row["protocol"].replace(
+        "batch 1;", "batch 1; each in 16 engine calls (its tiles) that are timed;"
+    )
+    assert timing.caption(report).startswith("500 to 5,000 frames per row, 2 threads, batch 1. ")
+
+
+def test_the_measurement_says_so_in_these_words():
+    candidate, plan = Candidate("a", "module:load", Path(), 1), latency.Plan(20, {"a": 10})
+    warm = {"steady": True, "durations_ns": [1]}
+    tiled, whole = (
+        latency._protocol(plan, candidate, warm, quiet=True, frames=[({},) * calls], seed=0) for calls in (4, 1)
+    )
+    assert timing._TILED in tiled and timing._TILED not in whole
 
 
 def test_one_protocol_for_all_needs_no_table():

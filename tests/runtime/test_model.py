@@ -106,6 +106,42 @@ def test_more_labels_than_logits(make_bundle: Any, backend: Any) -> None:
         model(RED)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_what_is_no_number_is_no_result(bundle: Path, backend: Any, value: float, dtype: Any) -> None:
+    """Sorted by confidence, NaN would come out as some class."""
+    model = edgeattn.load(bundle)
+    backend.runner.infer = lambda inputs: {"logits": np.array([[1.0, value, 2.0]], dtype)}
+    with pytest.raises(ModelError) as caught:
+        model(RED)
+    assert str(caught.value) == (
+        f"The engine of {bundle} gives NaN or infinity in its output 'logits' for this frame; use a bundle of higher "
+        "precision, and check this one with `edgeattn verify`."
+    )
+
+
+def test_what_is_no_number_in_one_tile(make_bundle: Any, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = edgeattn.load(make_bundle(preprocess=Preprocess(8, 8, "tile", 2)))
+    calls = []
+
+    def infer(inputs: Any) -> Any:
+        calls.append(inputs)
+        value = np.nan if len(calls) == 5 else 1.0
+        return {"logits": np.full((1, 3, 8, 8), value, np.float32)}
+
+    backend.runner.infer = infer
+    with pytest.raises(ModelError, match="NaN or infinity in its output 'logits'"):
+        model(RED)
+
+
+def test_an_output_without_values_is_no_fault(bundle: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a detector that may give no box."""
+    model = edgeattn.load(bundle)
+    logits = np.zeros((1, 3), np.float32)
+    backend.runner.infer = lambda inputs: {"logits": logits, "boxes": np.zeros((0, 4), np.float32), "n": np.array([3])}
+    assert model.call(RED)[1]["boxes"].shape == (0, 4)
+
+
 def test_two_inputs(make_bundle: Any, backend: Any) -> None:
     spec = Tensor("frame", (1, 8, 8, 3), "uint8")
     backend.runner.specs = Specs(

@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.bundle.manifest import Tensor
 from edgeattn.errors import DataError, StorageError
 from edgeattn.imaging import encode_png, read_image
-from edgeattn.runtime.run import line, run
+from edgeattn.runtime.run import json_line, line, run
 from edgeattn.runtime.sources import find
 
 BLUE = np.full((40, 60, 3), (200, 0, 0), np.uint8)
@@ -45,6 +46,26 @@ def test_one_line_per_frame(model: Any, folder: Path) -> None:
     first, second = _run(model, folder)
     assert first.startswith("a.png: blue 100.0%, ") and first.endswith(" ms)")
     assert second.startswith("b.png: red 100.0%, ")
+
+
+def test_a_line_of_json_holds_no_nan() -> None:
+    class Odd:
+        latency_ms, attention = 1.5, None
+
+        def to_dict(self) -> dict[str, Any]:
+            return {"corners": [[float("inf"), 1.0], (float("nan"), 2)], "label": "é", "in": {"x": -float("inf")}}
+
+        def draw(self, frame: Any) -> Any:
+            return frame
+
+    text = json_line("a.png", Odd())
+    assert text.isascii() and "\n" not in text
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) == {
+        "name": "a.png",
+        "corners": [[None, 1.0], [None, 2]],
+        "label": "é",
+        "in": {"x": None},
+    }
 
 
 @pytest.fixture
@@ -162,7 +183,7 @@ def test_a_video_that_does_not_fit_is_refused_and_leaves_nothing(model: Any, tmp
     assert len(list(find(str(tmp_path / "whole" / name)).frames())) == 12
     with files_up_to(60_000), pytest.raises(StorageError, match=rf"Only \d+ of the 12 frames written for .*{name}"):
         _run(model, source, tmp_path / "o" / name)
-    assert list((tmp_path / "o").iterdir()) == []
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_video_where_nothing_can_be_written(model: Any, tmp_path: Path) -> None:
@@ -177,8 +198,47 @@ def test_a_video_where_nothing_can_be_written(model: Any, tmp_path: Path) -> Non
 def test_a_broken_video_leaves_nothing(model: Any, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"x" * 100)
     with pytest.raises(DataError, match="not a video"):
-        _run(model, tmp_path / "clip.mp4", tmp_path / "o")
-    assert list((tmp_path / "o").iterdir()) == []
+        _run(model, tmp_path / "clip.mp4", tmp_path / "new/o")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_video_that_is_cut_off_leaves_nothing(model: Any, tmp_path: Path) -> None:
+    clip, random = tmp_path / "clip.avi", np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 120))
+    for _ in range(20):
+        writer.write(random.integers(0, 256, (120, 160, 3), np.uint8))
+    writer.release()
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/clip.mp4").write_text("of yesterday")
+    with pytest.raises(DataError, match=r"clip\.avi ends after \d+ of 20 frames; it is cut off"):
+        _run(model, clip, tmp_path / "o")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "o").iterdir()] == [("clip.mp4", "of yesterday")]
+
+
+@pytest.mark.parametrize("broken", ["a.png", "b.png", "c.png"])
+def test_a_folder_with_a_corrupt_image_leaves_nothing(model: Any, folder: Path, tmp_path: Path, broken: str) -> None:
+    (folder / "c.png").write_bytes((folder / "a.png").read_bytes())
+    (folder / broken).write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=broken):
+        _run(model, folder, tmp_path / "new/o")
+    assert not (tmp_path / "new").exists()
+    # What was there before is neither replaced nor removed.
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o/a.png").write_text("of yesterday")
+    with pytest.raises(DataError, match=broken):
+        _run(model, folder, tmp_path / "o")
+    assert [(path.name, path.read_text()) for path in (tmp_path / "o").iterdir()] == [("a.png", "of yesterday")]
+
+
+def test_overlays_of_a_folder_replace_earlier_ones_and_nothing_else(model: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    for name in ("a.png", "notes.txt"):
+        (tmp_path / "o" / name).write_text("of yesterday")
+    _run(model, folder, tmp_path / "o")
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.png", "b.png", "notes.txt"]
+    assert read_image(tmp_path / "o/a.png").shape[1] == 360
+    assert (tmp_path / "o/notes.txt").read_text() == "of yesterday"
 
 
 @pytest.mark.usefixtures("folder")

@@ -222,3 +222,22 @@ def test_watching_shows_frame_and_clean_image_of_the_same_place(size, scale):
     high, wide = (min(side, 16) for side in size)
     again = halved(seen.target) if scale == 2 else seen.target
     assert (again[:high, :wide] == seen.frame[:high, :wide]).all()
+
+
+def boxes(count):
+    return np.tile(np.float32([2, 2, 12, 12, 0]), (count, 1))
+
+
+def test_an_image_of_too_many_boxes_is_named(tmp_path):
+    samples = Listed(Sample(noise(16, 16), boxes(100)), Sample(noise(16, 16), boxes(101)))
+    fitting = Fitting(Preprocess(16, 16), ("frame",), "boxes")
+    with pytest.raises(DataError) as caught:
+        prepare(samples, fitting, tmp_path, 0, silent)
+    assert str(caught.value) == "no. 1: An image has 101 boxes; at most 100 are trained on: cut the image."
+
+
+def test_an_image_of_too_many_boxes_is_watched_with_those_there_is_room_for(tmp_path):
+    watch = Watch(Listed(Sample(noise(16, 16), boxes(130)), Sample(noise(16, 16), [])), Preprocess(16, 16), "boxes")
+    fitting = Fitting(Preprocess(16, 16), ("frame",), "boxes")
+    _, targets = prepare(watch, fitting, tmp_path, 0, silent)
+    assert (targets[0, :, 4] == 0).all() and (targets[1, :, 4] == -1).all()

@@ -9,7 +9,8 @@ import torch
 from edgeattn import tasks
 from edgeattn.imaging import Preprocess
 from edgeattn.models import camera
-from edgeattn.train.module import Training, steps_in
+from edgeattn.models.attention import AdditiveAttention, Cosine, LearnedPositions
+from edgeattn.train.module import Training, decays, steps_in
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,31 @@ def test_only_matrices_and_kernels_decay(recipe):
     assert len(decayed["params"]) + len(plain["params"]) == len(list(training.model.parameters()))
     assert all(p.ndim in (2, 4) for p in decayed["params"])
     assert isinstance(optimizer, torch.optim.SGD)
+
+
+class Attending(torch.nn.Module):
+    """A parameter of every kind there is in the attention room, and a parametrisation of torch's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = Cosine(2)
+        self.positions = LearnedPositions(3, 4, 8)
+        self.pool = AdditiveAttention(8, 4)
+        self.norm = torch.nn.LayerNorm(8)
+        self.attention = torch.nn.MultiheadAttention(8, 2)
+        self.token = torch.nn.Parameter(torch.zeros(1, 1, 8))
+
+
+def test_temperatures_positions_and_tokens_do_not_decay():
+    network = Attending()
+    decayed = {name for name, parameter in network.named_parameters() if decays(name, parameter)}
+    assert network.scores.log_scale.ndim == 3 and network.positions.row.ndim == 2
+    assert decayed == {
+        "pool.item.weight",
+        "pool.score.weight",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+    }
 
 
 class Network(torch.nn.Module):
