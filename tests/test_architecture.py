@@ -20,7 +20,7 @@ STEPS = (
     {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"},
     {"models", "tasks", "data"},
     {"backends"},
-    {"train", "export", "quantize", "measure", "bundle", "report"},
+    {"train", "export", "quantize", "lint", "measure", "bundle", "report"},
     {"runtime"},
     {"pipeline"},
     {"cli"},
@@ -34,7 +34,7 @@ HOMES = {
     "lightning": {"train"},
     "kornia": {"train"},
     "nncf": {"quantize"},
-    "onnx": {"export", "quantize"},
+    "onnx": {"export", "quantize", "lint"},
     "onnxruntime": {"backends.onnxruntime"},
     "openvino": {"backends.openvino", "backends._openvino_compile", "backends._openvino_graph"},
     "click": {"cli"},
@@ -181,7 +181,7 @@ def test_what_counts_as_catching_everything():
     assert found("except BaseException", "raise") == found("except (OSError, ValueError)") == 0
 
 
-@pytest.mark.parametrize("name", ["tasks", "models", "data", "backends"])
+@pytest.mark.parametrize("name", ["tasks", "models", "data", "backends", "lint"])
 def test_a_newcomer_is_found_by_its_file_name(name, tmp_path, monkeypatch):
     place = importlib.import_module(f"edgeattn.{name}")
     model = "OUTPUTS = ('logits',)\nSettings = Network = object\n"

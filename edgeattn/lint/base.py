@@ -1,0 +1,117 @@
+"""What a family of rules is given and what it gives: `Rules`, `Rule`, `Finding`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from edgeattn.errors import RecipeError
+from edgeattn.lint.graph import Graph, Node
+
+Ranges = Mapping[str, float]
+"""The largest |x| of a tensor over the calibration samples, by the tensor's name in the FP32 graph."""
+
+OLDEST, NEWEST = (10, 0), (11, 4)
+# The ceilings of 10.0 and 10.15 are those of onnx-tensorrt's docs/operators.md; the steps between are third-party.
+_OPSET_MAX = (((10, 13), 24), ((10, 9), 22), ((10, 0), 20))
+OPSET_MIN = 9
+
+
+class Severity(str, Enum):
+    """An error is refused by TensorRT, or computed wrongly without a word. A warning is built, but slower than it need
+    be or wrong for values that may come. A note is worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Whose rules: `tensorrt` is a version such as (10, 3), `dla` asks for those of the deep learning accelerator too.
+
+    `seq_len_int8_max` is the longest sequence for which TensorRT has fused INT8 attention (NVIDIA/TensorRT #3724).
+    Raises RecipeError for a version whose rules are not known.
+    """
+
+    tensorrt: tuple[int, ...]
+    dla: bool = False
+    seq_len_int8_max: int = 512
+
+    def __post_init__(self) -> None:
+        if not OLDEST <= self.tensorrt[:2] <= NEWEST:
+            raise RecipeError(
+                f"The rules of TensorRT {self.version} are not known; there are those of {_dotted(OLDEST)} to "
+                f"{_dotted(NEWEST)}. JetPack 5 and 6.0 have TensorRT 8, which is not supported: it cannot build "
+                "strongly typed networks."
+            )
+
+    @property
+    def version(self) -> str:
+        return _dotted(self.tensorrt)
+
+    @property
+    def opset_max(self) -> int:
+        """The newest opset that this version's parser reads."""
+        return next(opset for first, opset in _OPSET_MAX if self.tensorrt >= first)
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """`10.3` or `10.3.0.26` as numbers. Raises RecipeError."""
+    parts = text.split(".")
+    if not 2 <= len(parts) <= 4 or not all(part.isascii() and part.isdecimal() and len(part) < 6 for part in parts):
+        raise RecipeError(f"A TensorRT version is written as 10.3 or 10.16.2.10, got '{text[:40]}'.")
+    return tuple(int(part) for part in parts)
+
+
+def _dotted(version: Iterable[int]) -> str:
+    return ".".join(map(str, version))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong at one node. The four texts are sentences; `node` and `operator` are empty for the whole graph."""
+
+    node: str
+    operator: str
+    rule: str
+    severity: Severity
+    what: str
+    consequence: str
+    cure: str
+
+    def sentence(self) -> str:
+        """All of it in one line."""
+        where = f"{self.operator} '{self.node}': " if self.node else ""
+        return f"{where}{self.what} {self.consequence} {self.cure}"
+
+    def to_dict(self) -> dict[str, str]:
+        return {**asdict(self), "severity": self.severity.value}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that a graph must be. `id` is `family.name`."""
+
+    id: str
+    severity: Severity
+    consequence: str
+    cure: str
+
+    def at(self, node: Node | None, what: str) -> Finding:
+        """That `node` (None: the graph as a whole) breaks it; `what` is the sentence that says how."""
+        label, operator = (node.label, node.operator) if node else ("", "")
+        return Finding(label, operator, self.id, self.severity, what, self.consequence, self.cure)
+
+
+class Family(Protocol):
+    """The function of one `lint/<family>.py`; its `Rule`s are the module's constants."""
+
+    def check(self, graph: Graph, rules: Rules, ranges: Ranges) -> Iterable[Finding]: ...
+
+
+def number(value: Any) -> str:
+    """A figure as a sentence shows it."""
+    return f"{float(value):.4g}"

@@ -1,0 +1,161 @@
+"""Layers that the deep learning accelerator of Orin cannot take; they run on the GPU, and nothing says so.
+
+Source: "DLA Supported Layers and Restrictions" of the TensorRT documentation, NvInfer.h of 10.3, and op_support.md of
+NVIDIA's Deep-Learning-Accelerator-SW. Asked for only with `Rules.dla`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from onnx import TensorProto
+
+from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity
+from edgeattn.lint.graph import Graph, Node
+
+VERSION = Rule(
+    "dla.version",
+    Severity.ERROR,
+    "This version builds nothing for a DLA.",
+    "Use TensorRT 10.0 to 10.7 (JetPack 6), or 11.4.1 and newer on an AGX Orin with JetPack 7.2.2.",
+)
+DYNAMIC = Rule(
+    "dla.dynamic",
+    Severity.ERROR,
+    "A DLA takes fixed shapes alone: smallest, usual and largest shape must be the same.",
+    "Export with fixed shapes (dynamic_batch: false).",
+)
+SIZE = Rule(
+    "dla.size",
+    Severity.WARNING,
+    "Beyond 4096 frames in a batch, or 8192 elsewhere, the layer falls back to the GPU.",
+    "Make the input smaller or cut it into tiles.",
+)
+GPU = Rule(
+    "dla.gpu",
+    Severity.WARNING,
+    "It falls back to the GPU without a word, and each change from one to the other copies the tensors.",
+    "Keep the DLA for the part before it, or run all of it on the GPU.",
+)
+
+_FREE = {"Constant", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Shape", "ConstantOfShape"}
+_FREE |= {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"}
+_PLAIN = {"Add", "Sub", "Mul", "Max", "Sum", "Relu", "Sigmoid", "Tanh", "Clip", "BatchNormalization", "Equal"}
+_PLAIN |= {"Abs", "PRelu", "LeakyRelu", "LRN"}
+
+
+def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
+    """Nothing unless a DLA is asked for."""
+    if not rules.dla:
+        return
+    if not (10, 0) <= rules.tensorrt < (10, 8) and rules.tensorrt < (11, 4, 1):
+        yield VERSION.at(None, f"TensorRT {rules.version} has no DLA.")
+    for name in graph.inputs:
+        if (shape := graph.shape(name)) is not None and None in shape:
+            yield DYNAMIC.at(None, f"The input '{name}' has a dynamic shape.")
+    for node in graph.nodes:
+        if all(name in graph.constants for name in node.outputs):
+            continue
+        if reason := gpu_only(graph, node):
+            yield GPU.at(node, reason)
+        elif large := _too_large(graph, node):
+            yield SIZE.at(node, large)
+
+
+def gpu_only(graph: Graph, node: Node) -> str | None:
+    """Why a node runs on the GPU; None where the DLA can take it."""
+    if node.operator in _FREE:
+        return None
+    limit = _LIMITS.get(node.operator)
+    if limit is None and node.operator not in _PLAIN:
+        return f"A DLA has no {node.operator}."
+    if graph.type(node.output) == TensorProto.FLOAT and not graph.quantized(node.input(0)):
+        return "It computes in FP32, a DLA in FP16 and INT8 alone."
+    return limit(graph, node) if limit else None
+
+
+def _too_large(graph: Graph, node: Node) -> str | None:
+    for name in node.outputs:
+        shape = graph.shape(name) or ()
+        if (shape[:1] and (shape[0] or 0) > 4096) or any((size or 0) > 8192 for size in shape[1:]):
+            return f"Its result '{name}' is {' x '.join(map(str, shape))}."
+    return None
+
+
+def _within(node: Node, name: str, lowest: int, highest: int) -> str | None:
+    values = node.get(name)
+    values = values if isinstance(values, list) else [] if values is None else [values]
+    if all(lowest <= value <= highest for value in values if isinstance(value, int)):
+        return None
+    return f"`{name}` must be from {lowest} to {highest} for a DLA, it is {values}."
+
+
+def _convolution(graph: Graph, node: Node) -> str | None:
+    weights = graph.shape(node.input(1))
+    if weights is not None and len(weights) != 4:
+        return "A DLA convolves images alone (4 dimensions)."
+    if weights is not None and any((side or 1) > 32 for side in weights[2:]):
+        return f"A DLA's kernels have sides up to 32, this one has {list(weights[2:])}."
+    if node.operator == "ConvTranspose":
+        if node.get("group", 1) != 1:
+            return f"A DLA's transposed convolution has one group, this one {node.get('group')}."
+        return _within(node, "pads", 0, 0)
+    return (
+        _within(node, "strides", 1, 8) or _within(node, "pads", 0, 31) or _within(node, "dilations", 1, 32)
+        or _within(node, "group", 1, 8192)
+    )  # fmt: skip
+
+
+def _pool(graph: Graph, node: Node) -> str | None:
+    return _within(node, "kernel_shape", 1, 8) or _within(node, "strides", 1, 16)
+
+
+def _product(graph: Graph, node: Node) -> str | None:
+    if len(graph.activations(node)) > 1:
+        return "A DLA multiplies by constant matrices alone."
+    return None
+
+
+def _softmax(graph: Graph, node: Node) -> str | None:
+    shape = graph.shape(node.input(0))
+    if not shape:
+        return None
+    axis = node.get("axis", -1) % len(shape)
+    rest = [size for place, size in enumerate(shape) if place not in (0, axis)]
+    most = 8192 if all(size == 1 for size in rest) else 1024
+    return f"Its axis is {shape[axis]} long, a DLA's at most {most}." if (shape[axis] or 0) > most else None
+
+
+def _resize(graph: Graph, node: Node) -> str | None:
+    scales = graph.value(node.input(2))
+    before, after = graph.shape(node.input(0)), graph.shape(node.output)
+    if scales is None and before and after and None not in (*before, *after):
+        scales = np.asarray([b / a for a, b in zip(before, after, strict=True) if a and b is not None])
+    if scales is not None and (np.any(scales != np.round(scales)) or np.any(scales < 1) or np.any(scales > 32)):
+        return f"A DLA resizes by whole factors from 1 to 32, here {[float(s) for s in scales.reshape(-1)]}."
+    if node.get("mode", "nearest") == "linear" and node.get("coordinate_transformation_mode") not in (
+        None, "half_pixel"
+    ):  # fmt: skip
+        return "A DLA's linear resize is half_pixel alone."
+    return None
+
+
+def _concat(graph: Graph, node: Node) -> str | None:
+    rank = len(graph.shape(node.output) or ())
+    axis = node.get("axis", 1)
+    return None if axis == 1 or (rank and axis % rank == 1) else f"A DLA concatenates channels alone, not axis {axis}."
+
+
+_LIMITS: dict[str, Callable[[Graph, Node], str | None]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _convolution,
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "Gemm": _product,
+    "MatMul": _product,
+    "Softmax": _softmax,
+    "Resize": _resize,
+    "Upsample": _resize,
+    "Concat": _concat,
+}

@@ -1,0 +1,97 @@
+"""What TensorRT would have against the graphs of our own models, tiny, in FP32 and FP16."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from edgeattn import models
+from edgeattn.export.run import to_onnx
+from edgeattn.imaging import Preprocess
+from edgeattn.lint import lint
+from edgeattn.lint.base import Rules, Severity
+from edgeattn.models import camera
+from edgeattn.quantize.fp16 import to_fp16
+
+pytestmark = pytest.mark.slow
+
+# As many kinds of operators as there are in each: every optional part and output.
+FAMILIES = {
+    "attention_align": (64, {"channels": [8, 16, 32], "fine": 16, "rounds": 1, "heads": 2, "attention_output": True}),
+    "attention_cnn": (32, {"stages": [8, 16], "heads": 2, "blocks": 1}),
+    "attention_rcnn": (
+        64,
+        {
+            **{"anchor_sizes": [12, 20, 28, 36], "candidates": 32, "proposals": 12, "detections": 6, "channels": 16},
+            **{"widths": [8, 8, 16, 16], "blocks": [1, 1, 1, 1], "hidden": 16, "embedding": 16},
+            "attention_output": True,
+        },
+    ),
+    "attention_unet": (32, {"widths": [8, 16, 32], "bottleneck_heads": 2, "attention_output": True}),
+    "compact_transformer": (48, {"layers": 1, "heads": 2, "channels": 16, "positions": "learned"}),
+    "region_attention": (32, {"stages": [8, 8], "grids": [2, 4], "hidden": 8, "attention_output": True}),
+    "restore_unet": (
+        32,
+        {"widths": [8, 16], "blocks": [1, 1], "attention_heads": 2, "attention_output": True, "scale": 2},
+    ),
+    "se_resnet": (32, {"depth": 14, "width": 8}),
+}
+CASES = [(name, batch) for name in FAMILIES for batch in ("fixed", "dynamic")]
+
+
+def test_no_family_is_left_out():
+    assert FAMILIES.keys() == set(models.names())
+
+
+@pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
+def graph(request):
+    name, batch = request.param
+    side, settings = FAMILIES[name]
+    description = camera.Description(name, settings, tuple("abcde"), Preprocess(side, side), (120.0,) * 3, (64.0,) * 3)
+    return to_onnx(camera.CameraModel(description).eval(), dynamic_batch=batch == "dynamic", opset=20)
+
+
+def errors(model, version):
+    return [found.sentence() for found in lint(model, Rules(version)) if found.severity is Severity.ERROR]
+
+
+def cast_first(model):
+    """Frames are cast before they are transposed; as a graph has it already once `CameraModel.forward` does."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    makers = {node.output[0]: node for node in changed.graph.node}
+    frames = {value.name for value in changed.graph.input}
+    for cast in changed.graph.node:
+        turn = makers.get(cast.input[0]) if cast.op_type == "Cast" else None
+        if turn is not None and turn.op_type == "Transpose" and turn.input[0] in frames:
+            turn.op_type, cast.op_type = "Cast", "Transpose"
+            attributes = list(turn.attribute), list(cast.attribute)
+            del turn.attribute[:], cast.attribute[:]
+            turn.attribute.extend(attributes[1])
+            cast.attribute.extend(attributes[0])
+    del changed.graph.value_info[:]
+    return changed
+
+
+VERSIONS = pytest.mark.parametrize("version", [(10, 3), (11, 4)], ids=["10.3", "11.4"])
+
+
+@VERSIONS
+def test_fp32_is_taken(graph, version):
+    assert errors(graph, version) == []
+
+
+@VERSIONS
+def test_nothing_but_the_order_of_the_first_two_nodes_stands_against_it(graph, version):
+    assert errors(cast_first(graph), version) == []
+    found = [item for item in lint(graph, Rules(version)) if item.severity is Severity.ERROR]
+    assert {(item.rule, item.operator) for item in found} <= {("typing.uint8", "Transpose")}
+
+
+@VERSIONS
+def test_fp16_is_taken(graph, version):
+    half = to_fp16(cast_first(graph))
+    assert errors(half, version) == []
+    assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in half.graph.initializer)
+    assert not [found for found in lint(half, Rules(version)) if found.rule.startswith("overflow.")]

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+HALF = TensorProto.FLOAT16
+TO_FLOAT, TO_HALF = {"to": TensorProto.FLOAT}, {"to": HALF}
+ONES = np.ones(8, np.float16)
+
+
+def half(make, *rows, shape=(1, 8), constants=None):
+    """x in FP16 -> rows -> y in FP16."""
+    return make(*rows, inputs={"x": (HALF, list(shape))}, outputs={"y": HALF}, constants=constants)
+
+
+def island(*rows):
+    """The same between casts, in FP32; the first row reads `f` and the last gives `g`."""
+    return [("Cast", "x", "f", TO_FLOAT), *rows, ("Cast", "g", "y", TO_HALF)]
+
+
+@pytest.mark.parametrize(
+    ("largest", "found"), [(5e4, False), (6.1e4, True), (1e9, True), (np.inf, True), (np.nan, True)]
+)
+def test_a_tensor_beyond_fp16(make, said, largest, found):
+    model = half(make, ("Mul", "x x", "y_fp16"), ("Relu", "y_fp16", "y"))
+    items = said(model, "overflow.tensor", ranges={"y": largest, "x": 1e9})
+    # Both FP16 tensors called y: quantize.fp16 appends _fp16 to the FP32 graph's names. An input is the camera's.
+    assert [item.node for item in items] == (["y_fp16", "y"] if found else [])
+    if found:
+        assert items[0].what == f"Its result 'y_fp16' reaches {float(largest):.4g} in calibration."
+    assert said(model, "overflow.tensor") == []
+    mended = make(*island(("Mul", "f f", "g")), inputs={"x": (HALF, [1, 8])}, outputs={"y": HALF})
+    assert said(mended, "overflow.tensor", ranges={"g": largest}) == []
+
+
+def axes(*values):
+    return {"a": np.array(values, np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "constants", "length"),
+    [
+        (("ReduceMean", "x a", "y"), (1, 8, 20, 20), axes(2, 3), 400),
+        (("ReduceSum", "x a", "y"), (1, 8, 20, 20), axes(-1), 20),
+        (("ReduceSum", "x", "y"), (1, 8, 20, 20), {}, 3200),
+        (("GlobalAveragePool", "x", "y"), (1, 8, 20, 20), {}, 400),
+        (("CumSum", "x a", "y"), (1, 8), {"a": np.int64(1)}, 8),
+    ],
+)
+def test_sums_by_their_length(make, said, row, shape, constants, length):
+    model = half(make, row, shape=shape, constants=constants)
+    (item,) = said(model, "overflow.", ranges={"x": 1 + 6e4 / length})
+    assert (item.rule, item.node) == ("overflow.sum", "y")
+    assert item.what.startswith(f"It adds {length} values of up to")
+    left = said(model, "overflow.", ranges={"x": 6e4 / length})
+    assert [item.rule for item in left] == (["overflow.reduction"] if length >= 1000 else [])
+    kind, names, _ = row
+    mended = island((kind, names.replace("x", "f"), "g"))
+    mended = make(*mended, inputs={"x": (HALF, list(shape))}, outputs={"y": HALF}, constants=constants)
+    assert said(mended, "overflow.", ranges={"x": 6e4, "f": 6e4}) == []
+
+
+def test_a_long_sum(make, proves):
+    def model(side):
+        return half(make, ("ReduceMean", "x a", "y"), shape=(1, 8, side, 40), constants=axes(2, 3))
+
+    assert proves("overflow.reduction", model(25), model(24), node="y").what == "It adds 1000 values in FP16."
+
+
+def decomposed(square):
+    """The variance of a LayerNorm as an old exporter writes it."""
+    rows = [("ReduceMean", "{0} a", "mean"), ("Sub", "{0} mean", "d"), square, ("ReduceMean", "s a", "{1}")]
+    return lambda x, y: [(kind, names.format(x, y), out.format(x, y)) for kind, names, out in rows]
+
+
+@pytest.mark.parametrize("square", [("Pow", "d two", "s"), ("Mul", "d d", "s")])
+def test_a_layer_norm_written_out(make, proves, said, square):
+    constants = {**axes(1), "two": np.float16(2)}
+    broken = half(make, *decomposed(square)("x", "y"), constants=constants)
+    inside = {**axes(1), "two": np.float32(2)}
+    mended = island(*decomposed(square)("f", "g"))
+    mended = make(*mended, inputs={"x": (HALF, [1, 8])}, outputs={"y": HALF}, constants=inside)
+    assert proves("overflow.square", broken, mended, node="s").what == "It squares 'd' in FP16."
+    assert said(broken, "overflow.", ranges={"d": 240}) == []
+    (item,) = said(broken, "overflow.", ranges={"d": 260})
+    assert item.what == "It squares 'd' in FP16, which reaches 260 in calibration."
+
+
+def test_a_sum_of_squares(make, said):
+    model = half(make, ("ReduceL2", "x a", "y"), constants=axes(1))
+    assert [item.rule for item in said(model, "overflow.")] == ["overflow.square"]
+    assert said(model, "overflow.", ranges={"x": 80}) == []  # 8 times 80 squared is 51,200
+    assert [item.rule for item in said(model, "overflow.", ranges={"x": 90})] == ["overflow.square"]
+
+
+def test_what_the_square_costs():
+    """Activations around 300: their variance in FP16 is infinite, so that LayerNorm gives 0 everywhere."""
+    x = np.random.default_rng(0).normal(0, 300, (4, 64))
+    with np.errstate(over="ignore"):
+        variance = ((x.astype(np.float16) - np.float16(0)) ** 2).mean(axis=1)
+    assert np.isinf(variance).all()
+    assert np.abs(x.astype(np.float16) / np.sqrt(variance)[:, None]).max() == 0
+
+
+def test_normalisation_belongs_into_fp32(make, proves):
+    broken = half(make, ("LayerNormalization", "x w w", "y"), constants={"w": ONES})
+    mended = island(("LayerNormalization", "f w w", "g"))
+    mended = make(*mended, inputs={"x": (HALF, [1, 8])}, outputs={"y": HALF}, constants={"w": ONES.astype(np.float32)})
+    proves("overflow.norm", broken, mended, node="y")
+
+
+@pytest.mark.parametrize(
+    ("rule", "broken", "mended"),
+    [
+        ("overflow.constant", np.float16(np.inf), np.float16(65504)),
+        ("overflow.constant", np.float16(np.nan), np.float16(0)),
+        ("overflow.mask", np.float16(-np.inf), np.float16(-6e4)),
+    ],
+)
+def test_constants_in_fp16(make, proves, rule, broken, mended):
+    models = [half(make, ("Add", "x c", "y"), constants={"c": value}) for value in (broken, mended)]
+    proves(rule, *models, node="y")
+
+
+def test_constants_that_fp16_could_not_hold(make, proves, said):
+    def model(value):
+        return make(("Add", "x c", "z"), ("Mul", "z c", "y"), constants={"c": np.float32(value)})
+
+    item = proves("overflow.no-fp16", model(-1e9), model(-6e4), node="z")
+    assert item.what == "Its constant 'c' reaches 1e+09."
+    assert said(model(np.inf), "overflow.") == []
+
+
+def test_nothing_is_said_of_fp32(make, said):
+    rows = [("Pow", "x two", "s"), ("ReduceMean", "s a", "m"), ("LayerNormalization", "m w w", "y")]
+    constants = {**axes(1), "two": np.float32(2), "w": np.ones(1, np.float32)}
+    assert said(make(*rows, constants=constants), "overflow.", ranges=dict.fromkeys("xsmy", 1e9)) == []

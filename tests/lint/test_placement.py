@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+IMAGE = {"x": [1, 16, 8, 8]}
+CONV = np.ones((16, 16, 3, 3), np.float32)
+PADS = {"pads": [1, 1, 1, 1]}
+
+
+def image(*rows, **settings):
+    return {"rows": rows, "inputs": IMAGE, "constants": {"k": CONV, "b": CONV[:, :1, :1, 0]}, **settings}
+
+
+CONVOLVED = ("Conv", "r k", "c", PADS)
+RELU = ("Relu", "x", "r")
+CASES = {
+    "placement.residual-branch": (
+        image(RELU, CONVOLVED, ("QDQ", "c", "cq"), ("Add", "cq r", "y")),
+        image(RELU, CONVOLVED, ("QDQ", "r", "rq"), ("Add", "c rq", "y")),
+        "Its input 'cq', which Conv 'c' gives, is quantized; the skip is not.",
+    ),
+    "placement.residual-both": (
+        image(RELU, CONVOLVED, ("QDQ", "c", "cq"), ("QDQ", "r", "rq"), ("Add", "rq cq", "y")),
+        image(RELU, CONVOLVED, ("QDQ", "r", "rq"), ("Add", "rq c", "y")),
+        "Both its inputs are quantized, and 'cq' is what Conv 'c' gives.",
+    ),
+    "placement.concat": (
+        image(
+            RELU,
+            ("QDQ", "x", "a", {"scale": 0.1}),
+            ("QDQ", "r", "d", {"scale": 0.2}),
+            ("Concat", "a d", "y", {"axis": 1}),
+        ),
+        image(
+            RELU,
+            ("QDQ", "x", "a", {"scale": 0.2}),
+            ("QDQ", "r", "d", {"scale": 0.2}),
+            ("Concat", "a d", "y", {"axis": 1}),
+        ),
+        "Its quantized inputs and output have scales from 0.1 to 0.2.",
+    ),
+    "placement.keep-float": (
+        image(("QDQ", "x", "d"), ("Sigmoid", "d", "y")),
+        image(("Sigmoid", "x", "y")),
+        "Its input 'd' is quantized.",
+    ),
+    "placement.small-product": (
+        {
+            "rows": [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Gemm", "d v", "y")],
+            "inputs": {"x": [1, 64]},
+            "constants": {"w": np.ones((64, 32), np.int8)},
+        },
+        {
+            "rows": [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Gemm", "d v", "y")],
+            "inputs": {"x": [4, 64]},
+            "constants": {"w": np.ones((64, 32), np.int8)},
+        },
+        "It is a product with a vector (1 x 64 by 64 x 32).",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_each_rule(make, proves, rule):
+    broken, mended, words = CASES[rule]
+    models = [make(*case["rows"], **{k: v for k, v in case.items() if k != "rows"}) for case in (broken, mended)]
+    assert proves(rule, *models, node="y").what == words
+
+
+def found(make, said, *rows, **settings):
+    case = image(*rows, **settings)
+    return {item.rule for item in said(make(*case.pop("rows"), **case), "placement.")}
+
+
+BRANCH = {"placement.residual-branch"}
+SHORT = ("Conv", "r k", "s", PADS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # A bias that is added, or a batch normalisation, belongs to the convolution.
+        ((CONVOLVED, ("Add", "c b", "e"), ("QDQ", "e", "cq"), ("Add", "cq r", "y")), BRANCH),
+        # Behind a ReLU there is nothing to add inside the convolution's kernel.
+        ((CONVOLVED, ("Relu", "c", "e"), ("QDQ", "e", "cq"), ("Add", "cq r", "y")), set()),
+        # What somebody else reads as well cannot be swallowed.
+        ((CONVOLVED, ("QDQ", "c", "cq"), ("Add", "cq c", "e"), ("Add", "e r", "y")), set()),
+        # Both sides end in a convolution: one of them is the skip.
+        ((CONVOLVED, SHORT, ("QDQ", "s", "sq"), ("Add", "c sq", "y")), set()),
+        (
+            (CONVOLVED, SHORT, ("QDQ", "s", "sq"), ("QDQ", "c", "cq"), ("Add", "cq sq", "y")),
+            {"placement.residual-both"},
+        ),
+        # Two quantized inputs of which none is a product's lose nothing.
+        ((("QDQ", "x", "a"), ("Relu", "r", "e"), ("QDQ", "e", "d"), ("Add", "a d", "y")), set()),
+    ],
+)
+def test_what_counts_as_a_branch(make, said, rows, expected):
+    assert found(make, said, RELU, *rows) == expected
+
+
+def test_the_quantizer_behind_a_concat_counts_too(make, said):
+    rows = [("QDQ", "x", "a", {"scale": 0.2}), ("Concat", "a a", "c", {"axis": 1})]
+    assert found(make, said, *rows, ("QDQ", "c", "y", {"scale": 0.2})) == set()
+    assert found(make, said, *rows, ("QDQ", "c", "y", {"scale": 0.3})) == {"placement.concat"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "keeps"),
+    [
+        ([("QDQ", "x", "d"), ("Softmax", "d", "y")], True),
+        ([("QDQ", "x", "d"), ("Mul", "d x", "y")], True),
+        ([("QDQ", "x", "d"), ("Mul", "d b", "y")], False),
+        ([("QDQ", "x", "d"), ("Resize", "d _ s", "y", {"mode": "linear"})], True),
+        ([("QDQ", "x", "d"), ("Resize", "d _ s", "y")], False),
+        ([("QDQ", "x", "d"), ("MaxPool", "d", "y", {"kernel_shape": [2, 2]})], False),
+    ],
+)
+def test_what_computes_in_float_anyway(make, said, rows, keeps):
+    constants = {"b": CONV[:, :1, :1, 0], "s": np.float32([1, 1, 2, 2])}
+    assert found(make, said, *rows, constants=constants) == ({"placement.keep-float"} if keeps else set())
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "attributes", "small"),
+    [
+        ((32, 16, 3, 3), 16, {}, False),
+        ((32, 3, 3, 3), 3, {}, True),
+        ((32, 8, 3, 3), 8, {}, False),
+        ((16, 1, 3, 3), 16, {"group": 16}, False),
+        ((12, 1, 3, 3), 12, {"group": 12}, True),
+    ],
+)
+def test_small_convolutions(make, said, shape, channels, attributes, small):
+    rows = [("QDQ", "x", "d"), ("DQ", "w", "v"), ("Conv", "d v", "y", attributes)]
+    model = make(*rows, inputs={"x": [1, channels, 8, 8]}, constants={"w": np.ones(shape, np.int8)})
+    assert {item.rule for item in said(model, "placement.")} == ({"placement.small-product"} if small else set())
+
+
+def test_a_product_that_is_narrow(make, said):
+    rows = [("QDQ", "x", "d"), ("DQ", "w", "v"), ("MatMul", "d v", "y")]
+    for columns, expected in ((8, ["It multiplies 4 x 64 by 64 x 8: fewer than 16 on one side."]), (16, [])):
+        model = make(*rows, inputs={"x": [4, 64]}, constants={"w": np.ones((64, columns), np.int8)})
+        assert [item.what for item in said(model, "placement.")] == expected
