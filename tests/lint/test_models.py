@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import onnx
 import pytest
 from onnx import TensorProto
 
@@ -56,24 +55,6 @@ def errors(model, version):
     return [found.sentence() for found in lint(model, Rules(version)) if found.severity is Severity.ERROR]
 
 
-def cast_first(model):
-    """Frames are cast before they are transposed; as a graph has it already once `CameraModel.forward` does."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    makers = {node.output[0]: node for node in changed.graph.node}
-    frames = {value.name for value in changed.graph.input}
-    for cast in changed.graph.node:
-        turn = makers.get(cast.input[0]) if cast.op_type == "Cast" else None
-        if turn is not None and turn.op_type == "Transpose" and turn.input[0] in frames:
-            turn.op_type, cast.op_type = "Cast", "Transpose"
-            attributes = list(turn.attribute), list(cast.attribute)
-            del turn.attribute[:], cast.attribute[:]
-            turn.attribute.extend(attributes[1])
-            cast.attribute.extend(attributes[0])
-    del changed.graph.value_info[:]
-    return changed
-
-
 VERSIONS = pytest.mark.parametrize("version", [(10, 3), (11, 4)], ids=["10.3", "11.4"])
 
 
@@ -83,15 +64,8 @@ def test_fp32_is_taken(graph, version):
 
 
 @VERSIONS
-def test_nothing_but_the_order_of_the_first_two_nodes_stands_against_it(graph, version):
-    assert errors(cast_first(graph), version) == []
-    found = [item for item in lint(graph, Rules(version)) if item.severity is Severity.ERROR]
-    assert {(item.rule, item.operator) for item in found} <= {("typing.uint8", "Transpose")}
-
-
-@VERSIONS
 def test_fp16_is_taken(graph, version):
-    half = to_fp16(cast_first(graph))
+    half = to_fp16(graph)
     assert errors(half, version) == []
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in half.graph.initializer)
     assert not [found for found in lint(half, Rules(version)) if found.rule.startswith("overflow.")]
