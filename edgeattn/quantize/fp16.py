@@ -24,6 +24,7 @@ ISLANDS = NORMALISATIONS | REDUCTIONS | PLACES | {"Softmax", "LogSoftmax", "Exp"
 # Inputs that ONNX defines in FP32, whatever the data are: the region and the scales of a Resize.
 _ALWAYS_FP32 = {"Resize": (1, 2)}
 FP16_MAX = 65504.0
+FP16_TINY = 2.0**-24  # the least number above 0
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -54,8 +55,9 @@ def _to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
     result.graph.node.extend(writer.nodes)
+    scales = {node.input[1] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     for tensor in graph.initializer:
-        result.graph.initializer.extend(_initializers(tensor, writer.used))
+        result.graph.initializer.extend(_initializers(tensor, writer.used, scale=tensor.name in scales))
     onnx.checker.check_model(result, full_check=True)
     return result
 
@@ -144,12 +146,14 @@ def _weight_name(name: str, kind: int) -> str:
     return f"{name}_fp16" if kind == TensorProto.FLOAT16 else name
 
 
-def _initializers(tensor: onnx.TensorProto, used: set[tuple[str, int]]) -> list[onnx.TensorProto]:
+def _initializers(tensor: onnx.TensorProto, used: set[tuple[str, int]], *, scale: bool) -> list[onnx.TensorProto]:
     if tensor.data_type != TensorProto.FLOAT:
         return [tensor]
     written = [tensor] if (tensor.name, TensorProto.FLOAT) in used else []
     if (tensor.name, TensorProto.FLOAT16) in used:
         values = numpy_helper.to_array(tensor)
+        # A scale that rounds to 0 is refused by TensorRT, and elsewhere makes 0 or NaN of the whole tensor.
+        values = np.maximum(values, FP16_TINY) if scale else values
         written.append(numpy_helper.from_array(_half(tensor.name, values), f"{tensor.name}_fp16"))
     return written
 

@@ -146,3 +146,20 @@ def test_a_plain_number_beyond_fp16_is_refused(hand_made):
     ]
     with pytest.raises(StageFailed, match=r"'k' reaches 7e\+04, beyond FP16's 65504;"):
         to_fp16(hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {}))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.01])
+def test_scales_of_quantizers_become_fp16_and_never_zero(hand_made, answer, scale):
+    """Below 3e-8 a scale would round to 0, and all of the tensor with it."""
+    nodes = [
+        helper.make_node("Mul", ["x", "small"], ["t"], name="t"),
+        helper.make_node("QuantizeLinear", ["t", "s", "z"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], name="y"),
+    ]
+    constants = {"small": np.float32(100 * scale), "s": np.float32(scale), "z": np.int8(0)}
+    model = to_fp16(hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, constants))
+    onnx.checker.check_model(model, full_check=True)
+    assert types(model)["s_fp16"] == types(model)["y_fp16"] == TensorProto.FLOAT16
+    got = answer(model, {"x": np.array([[-1, 0, 0.5, 1]], np.float32)})
+    assert got[0, 3] > 0 > got[0, 0]
+    assert got == pytest.approx(100 * scale * np.array([[-1, 0, 0.5, 1]]), abs=2e-7, rel=0.02)
