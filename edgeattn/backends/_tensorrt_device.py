@@ -1,0 +1,46 @@
+"""What this GPU is, what it can do, and where its timings are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgeattn.artifact import canonical_json, sha256_bytes
+from edgeattn.backends import _cuda, _jetson
+from edgeattn.backends import _tensorrt_library as lib
+
+# The least compute capability with fast arithmetic of the kind (CUDA programming guide, arithmetic instructions).
+_SINCE = {"fp32": (0, 0), "bf16": (8, 0), "fp16": (7, 0), "int8": (7, 2)}
+
+
+def precisions() -> list[str]:
+    """What this GPU executes natively, as variant names."""
+    capability = _cuda.runtime().compute_capability()
+    return [name for name, since in _SINCE.items() if capability >= since]
+
+
+def fingerprint() -> dict[str, str]:
+    """What an engine depends on; `l4t` and `module` are empty where this is no Jetson."""
+    cuda = _cuda.runtime()
+    return {
+        "tensorrt": str(lib.library().__version__),
+        "cuda": cuda.version(),
+        "gpu": cuda.device_name(),
+        "compute_capability": ".".join(map(str, cuda.compute_capability())),
+        "multiprocessors": str(cuda.multiprocessors()),
+        "l4t": _jetson.l4t() or "",
+        "module": _jetson.module_id() or "",
+    }
+
+
+def timing_cache() -> Path | None:
+    """This user's timing cache for this GPU and software; None where the user has no home."""
+    if chosen := os.environ.get("EDGEATTN_CACHE"):
+        folder = Path(chosen)
+    else:
+        try:
+            folder = Path.home() / ".cache" / "edgeattn"
+        except RuntimeError:
+            return None
+    of = fingerprint()
+    return folder / f"timing-{of['tensorrt']}-{sha256_bytes(canonical_json(of).encode())[:8]}.cache"
