@@ -36,6 +36,7 @@ HOMES = {
     "nncf": {"quantize"},
     "onnx": {"export", "quantize", "lint"},
     "onnxruntime": {"backends.onnxruntime"},
+    "tensorrt": {"backends._tensorrt_library"},
     "openvino": {"backends.openvino", "backends._openvino_compile", "backends._openvino_graph"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -49,7 +50,8 @@ HOMES = {
 }
 DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing", "metrics", "tasks", "bundle")
 DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
-DEVICE_FILES += ("backends._openvino", "backends._telemetry")
+DEVICE_FILES += ("backends._openvino", "backends._telemetry", "backends.tensorrt", "backends._tensorrt")
+DEVICE_FILES += ("backends._cuda", "backends._jetson", "backends._file_lock")
 NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
 
 
@@ -136,6 +138,7 @@ def test_what_the_device_imports_loads_nothing_heavy():
     heavy = {*HOMES, "scipy", "psutil"} - {"openvino"}
     code = (
         "import sys, edgeattn, edgeattn.runtime, edgeattn.tasks, edgeattn.tasks.classify, edgeattn.backends.openvino\n"
+        "import edgeattn.backends.tensorrt\n"
         f"print(*sorted(set(sys.modules) & {heavy!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

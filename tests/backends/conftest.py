@@ -1,8 +1,14 @@
-"""A zoo of tiny ONNX models; each travels with its inputs and with its outputs worked out in NumPy."""
+"""A zoo of tiny ONNX models; each travels with its inputs and with its outputs worked out in NumPy.
+
+Below it, stand-ins for TensorRT and CUDA: see `trt_fake.py`, `cudart_fake.py` and `trt_world.py`.
+"""
 
 from __future__ import annotations
 
+import gc
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,3 +219,44 @@ def make_model(zoo) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def make_node(zoo) -> Callable[..., Any]:
     return node
+
+
+def _beside(name: str) -> Any:
+    """A module of this folder; pytest imports test files by their path, so there is no package to import it from."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+trt_fake, cudart_fake, trt_world = map(_beside, ("trt_fake", "cudart_fake", "trt_world"))
+
+
+@pytest.fixture
+def install_world(monkeypatch, tmp_path):
+    """install_world(version, nets, gpu=None) -> World, found by the backend.
+
+    At the end nothing may have gone wrong and nothing may be left on its GPU.
+    """
+    from edgeattn.backends import _cuda, _jetson
+
+    made = []
+    monkeypatch.setenv("EDGEATTN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(_jetson, "_RELEASE", tmp_path / "nv_tegra_release")
+    monkeypatch.setattr(_jetson, "_COMPATIBLE", tmp_path / "compatible")
+
+    def install(version, nets, gpu=None):
+        made.append(trt_world.World(version, nets, gpu))
+        trt_world.install(monkeypatch, made[-1])
+        return made[-1]
+
+    yield install
+    _cuda.runtime.cache_clear()
+    for world in made:
+        assert world.violations == []
+        if world.cuda.leaks():  # what nobody closed goes with its object
+            gc.collect()
+        assert world.cuda.leaks() == []
