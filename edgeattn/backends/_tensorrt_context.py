@@ -25,12 +25,20 @@ class Context:
     """A `Runner`. `notes` says when the call could not be recorded, which costs speed and changes no result."""
 
     def __init__(
-        self, engine: Any, tensors: tuple[Tensor, ...], specs: Specs, cuda: Cuda, log: Any, *, graph: bool
+        self,
+        engine: Any,
+        tensors: tuple[Tensor, ...],
+        specs: Specs,
+        cuda: Cuda,
+        log: Any,
+        *,
+        graph: bool,
+        shared: bool,
     ) -> None:
         self._specs = specs
         self._tensors = {tensor.name: tensor for tensor in tensors}
         self._cuda, self._log = cuda, log
-        self._shared = cuda.shares_memory()
+        self._shared = shared
         self._buffers: dict[str, Buffer] = {}
         self._views: dict[str, NDArray[Any]] = {}
         self._graph: Graph | None = None

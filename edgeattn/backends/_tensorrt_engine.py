@@ -44,9 +44,14 @@ class Engine:
         self._contexts: weakref.WeakSet[Context] = weakref.WeakSet()
         self._held = [runtime, engine]  # released from the end
 
-    def context(self, *, graph: bool = True) -> Context:
-        """A runner with a stream and buffers of its own; give each thread one. Without `graph` nothing is recorded."""
-        context = Context(self._handle(), self._tensors, self.specs, self._cuda, self._log, graph=graph)
+    def context(self, *, graph: bool = True, shared: bool | None = None) -> Context:
+        """A runner with a stream and buffers of its own; give each thread one.
+
+        Without `graph` nothing is recorded. `shared`: the GPU works on the CPU's memory instead of copies; None is
+        where the two have one memory. To compare with copies there, say False.
+        """
+        shares = self._cuda.shares_memory() if shared is None else shared
+        context = Context(self._handle(), self._tensors, self.specs, self._cuda, self._log, graph=graph, shared=shares)
         self._contexts.add(context)
         return context
 

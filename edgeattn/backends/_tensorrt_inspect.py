@@ -1,9 +1,9 @@
 """What an engine executes, from the inspector's JSON: precision per layer, and which ONNX nodes it was fused from.
 
-10.x writes a tensor's format and type as one text ("Format/Datatype") and names the engine's inputs and outputs in
-"Bindings"; 11.x has "Format" and "Datatype", and "I/O Tensors". Both are read. TensorRT does not say in which precision
-a layer computes; it is taken from what the layer reads and writes. Written from NVIDIA's documentation and published
-examples; no engine of ours has been inspected yet.
+10.x writes a tensor's format and type as one text ("Format/Datatype"), 11.x as "Format" and "Datatype"; both are read.
+("Bindings", which 11.x calls "I/O Tensors", are not needed: the engine is asked.) TensorRT does not say in which
+precision a layer computes; it is taken from what the layer reads and writes. Written from NVIDIA's documentation and
+published examples, and that a layer on the DLA is of type "DLA" from memory; no engine has been inspected yet.
 """
 
 from __future__ import annotations
@@ -62,13 +62,6 @@ def layers(text: str, multiply_adds: Mapping[str, int]) -> list[Layer]:
     computing = [entry for entry in detailed if entry.get("LayerType") not in _MOVES_DATA]
     homes = _homes(computing, multiply_adds)
     return [_layer(entry, homes.get(index, 0)) for index, entry in enumerate(computing)]
-
-
-def io_names(text: str) -> list[str]:
-    """Names of the engine's inputs and outputs, as either form of the JSON gives them."""
-    found = json.loads(text)
-    entries = found.get("I/O Tensors", found.get("Bindings", []))
-    return [entry["Name"] if isinstance(entry, dict) else str(entry) for entry in entries]
 
 
 def totals(executed: list[Layer], multiply_adds: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:

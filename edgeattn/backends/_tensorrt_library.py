@@ -14,7 +14,7 @@ from edgeattn.backends import _cuda
 from edgeattn.backends.base import last_line
 from edgeattn.errors import EdgeattnError, MachineError, MissingLibrary, ModelError
 
-_KEPT = 30  # messages of each kind; the first ones say what happened, what follows are consequences
+_KEPT = 30  # messages of each kind, the last ones
 
 
 def library() -> Any:
@@ -65,8 +65,9 @@ def collector(trt: Any) -> Any:
                 return
             kept = self.errors if int(severity) <= int(trt.ILogger.ERROR) else self.warnings
             line = " ".join(msg.split())
-            if len(kept) < _KEPT and line not in kept:
+            if line not in kept:
                 kept.append(line)
+                del kept[:-_KEPT]
 
     return Collector()
 

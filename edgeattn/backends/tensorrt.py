@@ -30,10 +30,22 @@ from edgeattn.backends.base import MODEL, Compiled, Specs, Tensors
 from edgeattn.errors import MachineError, ModelError, StorageError
 from edgeattn.progress import Progress, silent
 
-__all__ = ["DESCRIPTION", "MODEL", "PLAN", "SCHEMA", "BuildSettings", "Engine", "TensorrtRunner", "build", "compile"]
+__all__ = [
+    "BUILT_HERE",
+    "DESCRIPTION",
+    "MODEL",
+    "PLAN",
+    "SCHEMA",
+    "BuildSettings",
+    "Engine",
+    "TensorrtRunner",
+    "build",
+    "compile",
+]
 __all__ += ["fingerprint", "load", "missing", "open_engine", "precisions", "timing_cache"]
 
 BUILT_HERE = "built-here"
+"""Below the folder of a `model.onnx`: the engine that was built for this machine, by `load` or by `build` into it."""
 
 
 def missing() -> str | None:
@@ -132,7 +144,7 @@ def _built_here(folder: Path, settings: BuildSettings, progress: Progress) -> tu
     model, here = folder / MODEL, folder / BUILT_HERE
     with ExitStack() as held:
         unkept = _lock(held, folder, here)
-        if found := _found(here, model, settings):
+        if found := _found(here, model):
             return found
         plan, description = folders.made(model, settings, progress, None)
         if unkept is None:
@@ -157,12 +169,13 @@ def _lock(held: ExitStack, folder: Path, here: Path) -> str | None:
     return None
 
 
-def _found(here: Path, model: Path, settings: BuildSettings) -> tuple[Engine, tuple[str, ...]] | None:
+def _found(here: Path, model: Path) -> tuple[Engine, tuple[str, ...]] | None:
+    """With whatever settings it was built: somebody may have built it there with their own."""
     try:
         description = folders.read(here)
     except ModelError:  # none yet
         return None
-    if description["onnx_sha256"] != sha256_file(model) or description["settings"] != settings.to_json():
+    if description["onnx_sha256"] != sha256_file(model):
         return None
     opened = folders.opened(here, description)
     return None if isinstance(opened, str) else (opened, tuple(description["notes"]))

@@ -661,6 +661,13 @@ def test_what_was_built_here_is_used_from_then_on(one, tmp_path):
     assert len(one.configs) == 3
 
 
+def test_what_somebody_built_there_with_their_own_settings_is_used(one, tmp_path):
+    (tmp_path / "model.onnx").write_text("twice")
+    backend.build(tmp_path / "model.onnx", tmp_path / backend.BUILT_HERE, BuildSettings(optimization_level=5))
+    backend.load(tmp_path, threads=1).close()
+    assert [config["builder_optimization_level"] for config in one.configs] == [5]
+
+
 def test_a_rebuild_tells_how_far_it_is(one, tmp_path):
     (tmp_path / "model.onnx").write_text("twice")
     told = []

@@ -62,12 +62,6 @@ def test_both_forms_say_the_same(layer):
     assert (found.device, found.macs, found.tactic) == ("gpu", 1000, OLD["TacticName"])
 
 
-def test_inputs_and_outputs_of_both_forms():
-    assert inspect.io_names(text(Bindings=["input_0", "output_0"])) == ["input_0", "output_0"]
-    tensors = [{"Name": "input_0", "IOMode": "Input", "DataType": "Float"}, {"Name": "output_0", "IOMode": "Output"}]
-    assert inspect.io_names(json.dumps({"Layers": [], "I/O Tensors": tensors})) == ["input_0", "output_0"]
-
-
 @pytest.mark.parametrize(
     ("told", "precision"),
     [

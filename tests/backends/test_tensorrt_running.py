@@ -128,6 +128,14 @@ def test_where_memory_is_shared_nothing_is_copied(either, opened):
     context.close()
 
 
+def test_copies_can_be_asked_for_where_memory_is_shared(install_world, opened):
+    world = install_world("10.3.0", nets, Gpu(integrated=True))
+    context = opened("frame").context(shared=False)
+    world.cuda.done.clear()
+    np.testing.assert_array_equal(context.infer({"frame": FRAMES, "scale": SCALE})["image"], expected())
+    assert "replayed copy 60 to device" in world.cuda.done
+
+
 def test_results_are_read_after_the_stream_was_waited_for(either, opened):
     """The stand-in does the work when it is waited for: results read before would be those of the call before."""
     context = opened("frame").context()
