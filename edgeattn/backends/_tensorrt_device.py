@@ -20,7 +20,7 @@ def precisions() -> list[str]:
 
 
 def fingerprint() -> dict[str, str]:
-    """What an engine depends on; `l4t` and `module` are empty where this is no Jetson."""
+    """What an engine depends on; `l4t` and `module` are "none" where this is no Jetson."""
     cuda = _cuda.runtime()
     return {
         "tensorrt": str(lib.library().__version__),
@@ -28,8 +28,8 @@ def fingerprint() -> dict[str, str]:
         "gpu": cuda.device_name(),
         "compute_capability": ".".join(map(str, cuda.compute_capability())),
         "multiprocessors": str(cuda.multiprocessors()),
-        "l4t": _jetson.l4t() or "",
-        "module": _jetson.module_id() or "",
+        "l4t": _jetson.l4t() or "none",
+        "module": _jetson.module_id() or "none",
     }
 
 

@@ -18,7 +18,10 @@ _CURES = {
     "INVALID_NODE": "the graph is wrong there, export the model again",
     "MEM_ALLOC_FAILED": "close other programs and try again",
 }
-_CURE = "this version cannot take the node as it is: change it in the model, or use a newer TensorRT"
+_CURE = (
+    "this version cannot take the node as it is: change it in the model, or use a newer TensorRT; "
+    "'edgeattn inspect MODEL --tensorrt VERSION' finds all such nodes without a device"
+)
 _ONNX_NAME = re.compile(r"\[ONNX Layer: (.*?)\]")
 
 

@@ -158,7 +158,7 @@ def test_the_description_says_what_was_asked_and_what_runs(world, model, tmp_pat
 def test_the_fingerprint_names_gpu_and_software(world, tmp_path):
     assert backend.fingerprint() == {
         **{"tensorrt": world.trt.__version__, "cuda": "12.6", "gpu": "Orin", "compute_capability": "8.7"},
-        **{"multiprocessors": "8", "l4t": "", "module": ""},
+        **{"multiprocessors": "8", "l4t": "none", "module": "none"},
     }
     (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
     (tmp_path / "compatible").write_bytes(b"nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0")
@@ -458,7 +458,7 @@ PARSER_ERRORS = [
     (
         [("UNSUPPORTED_NODE", "Assertion failed: no importer.", "/head/Attention", "Attention")],
         r"cannot read .*model.onnx: node '/head/Attention' \(Attention\): Assertion failed: no importer; this version "
-        r"cannot take the node as it is: change it in the model, or use a newer TensorRT\.",
+        r"cannot take the node as it is: change it in the model, or use a newer TensorRT; 'edgeattn inspect MODEL",
     ),
     (
         [
@@ -604,7 +604,7 @@ UNUSABLE = [
     (differ(gpu="Xavier"), "gpu is 'Orin', the engine was built for 'Xavier'"),
     (
         differ(l4t="36.4.0", multiprocessors="16"),
-        "l4t is '', the engine was built for '36.4.0'; multiprocessors is '8', the engine was built for '16'",
+        "l4t is 'none', the engine was built for '36.4.0'; multiprocessors is '8', the engine was built for '16'",
     ),
     (truncate, "engine.plan is truncated or was altered"),
     (alter, "engine.plan is truncated or was altered"),
