@@ -80,11 +80,15 @@ class Context:
             self._resize(inputs)
         for name, array in inputs.items():
             np.copyto(self._views[name], array)
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-        else:
-            self._enqueue()
-        self._stream.synchronize()
+        try:
+            if self._graph is not None:
+                self._graph.launch(self._stream)
+            else:
+                self._enqueue()
+            self._stream.synchronize()
+        except BaseException:
+            self._stream.settle()  # half a call may be under way, in the buffers that the next one writes to
+            raise
         if self._profiler is not None and not self._held[0].report_to_profiler():
             raise lib.refusal("time the layers", self._log)
         return {spec.name: self._views[spec.name].copy() for spec in self._specs.outputs}

@@ -528,6 +528,23 @@ def test_tensorrt_that_does_not_start(one, model, tmp_path):
         backend.build(model, tmp_path, BuildSettings())
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("Builder.create_network", None, "cannot create a network: it gave no reason"),
+        ("INetworkDefinition.num_outputs", 0, r"model.onnx holds no graph"),
+        ("IBuilderConfig.add_optimization_profile", -1, r"profiles of \['x'\] do not fit together"),
+        ("OnnxParser.parse_from_file", False, "cannot read .*model.onnx: it gave no reason"),
+    ],
+)
+def test_whatever_else_tensorrt_refuses(world, model, tmp_path, name, answer, says):
+    model.write_text("batch")
+    world.answers[name] = answer
+    with pytest.raises(ModelError, match=says):
+        backend.build(model, tmp_path / "out", BuildSettings())
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_model(one, tmp_path):
     with pytest.raises(ModelError, match=r"There is no ONNX file .*none.onnx; export the model first"):
         backend.build(tmp_path / "none.onnx", tmp_path / "out", BuildSettings())

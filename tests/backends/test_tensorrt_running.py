@@ -337,6 +337,34 @@ def test_an_engine_that_fails_while_running(world, opened):
         opened("frame").context()
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("IExecutionContext.set_tensor_address", False, "cannot take memory for 'a': it gave no reason"),
+        ("IExecutionContext.set_input_shape", False, r"cannot take \(2, 2\) as the shape of 'a'"),
+        ("IExecutionContext.infer_shapes", ["a", "b"], "cannot infer the shapes of a, b"),
+        ("IExecutionContext.execute_async_v3", False, "cannot run the model"),
+    ],
+)
+def test_whatever_tensorrt_refuses_is_a_sentence_and_it_goes_on(world, opened, name, answer, says):
+    context = opened("sum").context()
+    world.answers[name] = answer
+    with pytest.raises(ModelError, match=says):
+        context.infer({"a": ones(2), "b": ones(2)})
+    world.answers.clear()
+    assert context.infer({"a": ones(3), "b": ones(3)})["sum"].tolist() == [[2.0, 2.0]] * 3
+
+
+def test_no_room_for_a_context_and_no_times(world, opened):
+    engine = opened("frame")
+    world.answers["IExecutionContext.report_to_profiler"] = False
+    with pytest.raises(ModelError, match="cannot time the layers"):
+        engine.layer_times({"frame": FRAMES, "scale": SCALE})
+    world.answers["ICudaEngine.create_execution_context"] = None
+    with pytest.raises(ModelError, match="cannot make room to run the model"):
+        engine.context()
+
+
 def test_a_gpu_that_fails_is_a_sentence_and_everything_is_released(either, opened):
     context = opened("frame").context()
     either.cuda.sticky = 700

@@ -84,7 +84,7 @@ class World:
         self.timed: set[str] = {"conv"}
         self.records = True
         self.runs = True
-        self.asked: dict[str, Any] = {}
+        self.answers: dict[str, Any] = {}  # "Class.method" -> what it returns instead
         self.configs: list[dict[str, Any]] = []
         self._nets = nets
         self._plans: dict[str, tuple[Net, dict[str, Any]]] = {}
@@ -132,13 +132,16 @@ class World:
             **{"tensor": "ITensor", "layer": "ILayer"},
         }
         found: trt_fake.Hooks = {}
-        for name in dir(self):
-            head, _, rest = name.partition("__")
+        for method in dir(self):
+            head, _, rest = method.partition("__")
             if head in prefixes and rest:
-                found[f"{prefixes[head]}.{rest.replace('dunder_', '__') + '__' * rest.startswith('dunder_')}"] = (
-                    getattr(self, name)
-                )
+                special = rest.removeprefix("dunder_")
+                name = f"{prefixes[head]}.{rest if special == rest else f'__{special}__'}"
+                found[name] = self._answering(name, getattr(self, method))
         return found
+
+    def _answering(self, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *subject, **bound: self.answers[name] if name in self.answers else hook(*subject, **bound)
 
     # Dims, tensors, layers. A method `engine__get_tensor_name` answers `ICudaEngine.get_tensor_name`.
 
