@@ -20,8 +20,6 @@ from edgeattn.errors import ModelError
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 # What TensorRT joins with the addition behind it, through a bias or an activation that it joins as well.
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
-# Which axis of a weight runs over the outputs; of a MatMul's (…, K, N) it is the last one.
-_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -33,8 +31,9 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
     """Every unsigned quantizer as the signed one of the same range: zero point 0 as int8, `scale * 255 / 127`.
 
     A tensor that reached 255 steps reaches 127 wider ones: one bit of a non-negative tensor is lost, which a signed
-    format cannot keep. To retype the zero point alone, and leave the scale, would cut every value above 127 steps in
-    half. Raises ModelError where a zero point is not 0: such a range has no symmetric form without new calibration.
+    format cannot keep. To retype the zero point alone, and leave the scale, would cut off the upper half of the range:
+    all above 127 steps. Raises ModelError where a zero point is not 0: such a range has no symmetric form without new
+    calibration.
     """
     result, graph = _copy(model)
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -128,13 +127,6 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return result
-
-
-def channel_axis(consumer: onnx.NodeProto, rank: int) -> int:
-    """The axis of the weight of `consumer` that TensorRT wants scales along."""
-    if consumer.op_type == "Gemm":
-        return 0 if any(a.name == "transB" and a.i for a in consumer.attribute) else 1
-    return _CHANNEL_AXIS.get(consumer.op_type, rank - 1)
 
 
 def _copy(model: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.GraphProto]:

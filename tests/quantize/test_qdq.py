@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.errors import ModelError
 from edgeattn.metrics.tensors import sqnr_db
-from edgeattn.quantize.qdq import channel_axis, explicit_axes, for_tensorrt, signed, skips_only, tidy
+from edgeattn.quantize.qdq import explicit_axes, for_tensorrt, signed, skips_only, tidy
 
 
 def pair(name, source, scale, point):
@@ -192,14 +192,6 @@ def test_one_scale_for_a_tensor_has_no_axis(residual):
         if node.op_type == "QuantizeLinear":
             node.attribute.append(helper.make_attribute("axis", 0))
     assert not any(node.attribute for node in explicit_axes(model).graph.node if node.op_type == "QuantizeLinear")
-
-
-@pytest.mark.parametrize(
-    ("kind", "attributes", "expected"),
-    [("Conv", {}, 0), ("ConvTranspose", {}, 1), ("MatMul", {}, 2), ("Gemm", {"transB": 1}, 0), ("Gemm", {}, 1)],
-)
-def test_channel_axis(kind, attributes, expected):
-    assert channel_axis(helper.make_node(kind, ["x", "w"], ["y"], **attributes), 3) == expected
 
 
 def test_stale_types_and_unread_initializers_go(rectified):
