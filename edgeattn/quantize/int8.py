@@ -25,7 +25,7 @@ from edgeattn.backends.base import Tensors, last_line
 from edgeattn.errors import EdgeattnError, MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.progress import Progress
-from edgeattn.quantize import policy
+from edgeattn.quantize import policy, qdq
 from edgeattn.tasks.base import Outputs, Task
 
 
@@ -196,7 +196,7 @@ def quantize(
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=advanced,
         )
-    return quantized
+    return qdq.asymmetric_is_unsigned(quantized)
 
 
 def kept_back(graph: onnx.GraphProto, candidate: Candidate) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Q/DQ graphs as TensorRT reads them, as pure functions on ONNX: each takes a model and returns a new one.
+"""Q/DQ graphs as the engines read them, as pure functions on ONNX: each takes a model and returns a new one.
 
 NNCF writes for CPUs: activations that are never negative get unsigned zero points, which keep one bit more. TensorRT
 has signed INT8 with zero point 0 alone, so there the same file is misread or refused. `for_tensorrt` mends in one go
-what the functions below mend one by one; the order matters (design notes TENSORRT.md, sections 4 and 5).
+what the functions below mend one by one; the order matters (design notes TENSORRT.md, sections 4 and 5). Only
+`asymmetric_is_unsigned` is for CPUs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """All of this module in the order that works. Raises ModelError for asymmetric zero points."""
+    """The functions below that are for TensorRT, in the order that works. Raises ModelError for asymmetric zero points."""
     return tidy(explicit_axes(skips_only(signed(model))))
 
 
@@ -61,6 +62,28 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
                 wider = (values.astype(np.float64) * (255 / 127)).astype(values.dtype)
                 tensor.CopyFrom(numpy_helper.from_array(wider, tensor.name))
     return result
+
+
+def asymmetric_is_unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Every int8 quantizer with a zero point other than 0 as uint8, both moved by 128: the same steps and values.
+
+    For OpenVINO: on processors with AMX 2026.4 finds "No suitable implementations" for a convolution of asymmetric
+    int8 whose result is quantized again, unless its float parts run in FP32; of uint8 it has one
+    (tests/quantize/test_openvino_guards.py, which fails when that is mended).
+    """
+    result, graph = _copy(model)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    of_weights = {node.input[2] for node in _quantizers(graph) if node.input[0] in constants and len(node.input) > 2}
+    moved: set[str] = set()
+    for node in _quantizers(graph):
+        point = _constant(constants, node, 2)
+        if point is not None and point.dtype == np.int8 and np.any(point) and node.input[2] not in of_weights:
+            moved.add(node.input[2])
+    for tensor in graph.initializer:
+        if tensor.name in moved:
+            point = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(point.astype(np.uint8), tensor.name))
+    return tidy(result) if moved else result
 
 
 def skips_only(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,4 +1,7 @@
-"""Guards that are to go when OpenVINO is mended: `policy._maps_of_shared_tokens` and `policy.smoothed_wrongly`."""
+"""Guards that are to go when OpenVINO is mended.
+
+They are `policy._maps_of_shared_tokens`, `policy.smoothed_wrongly` and `qdq.asymmetric_is_unsigned`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from onnx import helper
 
 from edgeattn import host
 from edgeattn.backends import onnxruntime, openvino
+from edgeattn.errors import ModelError
 from edgeattn.metrics.tensors import sqnr_db
-from edgeattn.quantize import int8, policy
+from edgeattn.quantize import int8, policy, qdq
 
 
 @pytest.fixture
@@ -95,3 +99,54 @@ def test_without_the_guard_openvino_still_computes_it_wrongly(graph, setting, gu
     one, other = quality_db(request.getfixturevalue(graph), setting, tmp_path)
     assert one > 25
     assert other < one - 10, f"OpenVINO is mended: policy.{guard} can go"
+
+
+@pytest.fixture
+def asymmetric(hand_made):
+    """Two convolutions of 3 x 3 in INT8, the first of activations with the zero point -5, as NNCF writes them."""
+    rng = np.random.default_rng(0)
+    nodes, constants, tensor = [], {}, "x"
+    for name, point in (("first", np.int8(-5)), ("second", np.uint8(0))):
+        constants |= {
+            f"{name}_s": np.float32(0.02),
+            f"{name}_z": point,
+            f"{name}_K": rng.integers(-127, 128, (16, 16, 3, 3)).astype(np.int8),
+            f"{name}_Ks": np.full(16, 1e-3, np.float32),
+            f"{name}_Kz": np.zeros(16, np.int8),
+        }
+        quantizer = [f"{name}_s", f"{name}_z"]
+        weights = [f"{name}_{part}" for part in ("K", "Ks", "Kz")]
+        nodes += [
+            helper.make_node("QuantizeLinear", [tensor, *quantizer], [f"{name}_q"], name=f"{name}_Q"),
+            helper.make_node("DequantizeLinear", [f"{name}_q", *quantizer], [f"{name}_d"], name=f"{name}_DQ"),
+            helper.make_node("DequantizeLinear", weights, [f"{name}_w"], name=f"{name}_W", axis=0),
+            helper.make_node("Conv", [f"{name}_d", f"{name}_w"], [f"{name}_c"], name=name, pads=[1] * 4),
+            helper.make_node("Relu", [f"{name}_c"], [f"{name}_r"], name=f"{name}_relu"),
+        ]
+        tensor = f"{name}_r"
+    return hand_made(nodes, {"x": [1, 16, 8, 8]}, {tensor: [1, 16, 8, 8]}, constants)
+
+
+def compiled_in_int8(model, folder: Path) -> list[np.ndarray]:
+    """The outputs of OpenVINO with the float parts in BF16, as on any processor that has it, and of ONNX Runtime."""
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    call = {"x": np.random.default_rng(1).standard_normal((1, 16, 8, 8), np.float32)}
+    openvino.compile(folder / "model.onnx", folder, precision="int8", threads=1)
+    results = []
+    for backend in (onnxruntime, openvino):
+        runner = backend.load(folder, threads=1)
+        results += runner.infer(call).values()
+        runner.close()
+    return results
+
+
+def test_asymmetric_activations_compile_as_uint8(asymmetric, tmp_path):
+    reference, output = compiled_in_int8(qdq.asymmetric_is_unsigned(asymmetric), tmp_path)
+    assert sqnr_db(reference, output) > 30
+
+
+@pytest.mark.skipif("amx_int8" not in host.isa(), reason="without AMX OpenVINO compiles it")
+def test_asymmetric_activations_still_do_not_compile_as_int8(asymmetric, tmp_path):
+    with pytest.raises(ModelError, match="No suitable implementations"):
+        compiled_in_int8(asymmetric, tmp_path)
+        pytest.fail("OpenVINO is mended: qdq.asymmetric_is_unsigned can go")
