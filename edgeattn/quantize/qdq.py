@@ -24,7 +24,7 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The functions below that are for TensorRT, in the order that works. Raises ModelError for asymmetric zero points."""
+    """The functions below for TensorRT, in the order that works. Raises ModelError for asymmetric zero points."""
     return tidy(explicit_axes(skips_only(signed(model))))
 
 
