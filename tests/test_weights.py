@@ -17,6 +17,7 @@ from edgeattn.tasks.base import metric_of
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 FOLDERS = sorted((PIPELINES / "weights").iterdir())
 NAMES = [folder.name for folder in FOLDERS]
+HASHES = ("calibration_sha256", "eval_sha256", "eval_origins_sha256")
 
 
 def provenance(folder: Path) -> dict:
@@ -61,7 +62,7 @@ def test_where_they_are_from(folder):
     data = found["data"]
     assert recipe.data.settings["path"] == data["name"]
     assert min(data["train_n"], data["calibration_n"], data["eval_n"]) > 0
-    assert all(re.fullmatch(r"[0-9a-f]{64}", data[name]) for name in ("calibration_sha256", "eval_sha256"))
+    assert all(re.fullmatch(r"[0-9a-f]{64}", data[name]) for name in HASHES)
     metric, spec = found["metric"], metric_of(tasks.find(recipe.task), recipe.metric)
     assert (metric["name"], metric["unit"]) == (spec.name, spec.unit)
     assert metric["n"] == data["eval_n"]

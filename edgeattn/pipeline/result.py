@@ -15,7 +15,7 @@ from edgeattn.provenance import git_revision
 from edgeattn.recipe import DataSection
 
 SCHEMA = "edgeattn.report/1"
-_DATA = ("train_n", "calibration_n", "eval_n", "calibration_sha256", "eval_sha256")
+_DATA = ("train_n", "calibration_n", "eval_n", "calibration_sha256", "eval_sha256", "eval_origins_sha256")
 
 
 def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def data_record(context: Context) -> Artifact:
             "eval_n": len(hashes["evaluation"]),
             "calibration_sha256": set_hash(hashes["calibration"]),
             "eval_sha256": set_hash(hashes["evaluation"]),
+            # Other pairs, or other noise, of the same held-back photographs have the same hash here.
+            "eval_origins_sha256": set_hash(list(set(origins["evaluation"]))),
             # Checks keep outputs sample by sample, so their key knows the order and the targets too.
             "eval_key": sha256_json([hashes["evaluation"], targets, list(splits.labels)]),
         }
@@ -153,7 +155,7 @@ def data_record(context: Context) -> Artifact:
         "code": code_version("edgeattn.data.base", _format(context)),
         # Of data.json and of what is proven, which this function decides: raise it when a field comes or goes, or when
         # more is proven. It may hold nothing that the images do not decide, such as their folder's name.
-        "layout": 5,
+        "layout": 6,
     }
     # Never forced: it is a pure function of bytes that were just hashed.
     return context.store.build(Stage.CHECK, "data", inputs, make)

@@ -137,6 +137,7 @@ def host(report: Report) -> list[tuple[str, str]]:
         ),
         ("calibration SHA-256", data["calibration_sha256"]),
         ("eval SHA-256", data["eval_sha256"]),
+        ("eval images SHA-256", data.get("eval_origins_sha256")),
         ("seed", report["seed"]),
         ("git", report["git"]),
         ("created", report["created"]),

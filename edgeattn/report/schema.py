@@ -150,6 +150,7 @@ REPORT = {
         "eval_n": Maybe(COUNT),
         "calibration_sha256": Maybe(TEXT),
         "eval_sha256": Maybe(TEXT),
+        "eval_origins_sha256": Later(Maybe(TEXT)),
     },
     "budget": Values(MEASURED),
     "rows": Each(ROW),

@@ -162,6 +162,7 @@ def report() -> dict[str, Any]:
             "eval_n": 2000,
             "calibration_sha256": "c" * 64,
             "eval_sha256": "e" * 64,
+            "eval_origins_sha256": "f" * 64,
         },
         "budget": {
             "metric_drop_max": 0.5,
