@@ -23,8 +23,13 @@ def missing() -> str | None:
     return None
 
 
-def load(folder: Path, *, threads: int) -> Runner:
-    """`folder/model.onnx` on the CPU with `threads` threads. Raises ModelError."""
+def load_as_written(folder: Path, *, threads: int) -> Runner:
+    """As `load`, node by node as the graph is written: what stands in for a device that is not here."""
+    return load(folder, threads=threads, as_written=True)
+
+
+def load(folder: Path, *, threads: int, as_written: bool = False) -> Runner:
+    """`folder/model.onnx` on the CPU with `threads` threads; `as_written`: without optimizations. Raises ModelError."""
     import onnxruntime
 
     path = folder / MODEL
@@ -35,6 +40,8 @@ def load(folder: Path, *, threads: int) -> Runner:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4  # what goes wrong is raised; nothing is printed as well
     # Threads spin inside a run, where sleeping between two operators would cost small models most of their time, and
     # stop with it: by default they go on spinning for a while and take the cores from the engine timed next.

@@ -47,6 +47,8 @@ from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
 from edgeattn.tasks.base import MetricSpec, metric_of
 
+_RANGE_SAMPLES = 32
+
 
 @dataclass(frozen=True)
 class Context:
@@ -257,9 +259,12 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
 
         context.progress(0, 1, f"making the {precision.value} graph")
         calls = [] if precision is Precision.FP16 else prepared(context, context.splits.calibration)
-        run(exported.path, precision, calls, recipe.quantize, out, context.progress, spare_bit=not vnni)
+        spare = form.name == "cpu" and not vnni
+        run(exported.path, precision, calls, recipe.quantize, out, context.progress, form=form, spare_bit=spare)
 
-    vnni = host.has_int8_products()
+    from edgeattn.quantize.form import of_backend
+
+    form, vnni = of_backend(context.target.backend), host.has_int8_products()
     inputs: dict[str, Any] = {
         "model": exported.sha256,
         "code": code_version("edgeattn.quantize.run", *backend_modules("onnxruntime")),
@@ -271,8 +276,33 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         inputs["preprocess"] = context.preprocess.to_dict()
         inputs["prepared_by"] = code_version("edgeattn.framing")
         inputs["compared_by"] = code_version(tasks.module_name(recipe.task))
+        inputs["form"] = form.name
         inputs["vnni"] = vnni
     return context.build(Stage.QUANTIZE, precision.value, inputs, make)
+
+
+def ranges(context: Context, exported: Artifact) -> dict[str, float]:
+    """The largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
+
+    def make(work: Path, out: Path) -> None:
+        import onnx
+
+        from edgeattn.quantize.ranges import largest
+
+        calls = prepared(context, context.splits.calibration, _RANGE_SAMPLES)
+        found = largest(onnx.load(exported.path / "model.onnx"), calls, context.progress)
+        write_atomic(out / "ranges.json", json.dumps(found, indent=1))
+
+    inputs = {
+        "model": exported.sha256,
+        "samples": _RANGE_SAMPLES,
+        "calibration": data_record(context).json("data.json")["calibration_sha256"],
+        "preprocess": context.preprocess.to_dict(),
+        "code": code_version("edgeattn.quantize.ranges", "edgeattn.framing", *backend_modules("onnxruntime")),
+        "libraries": library_versions("onnx", "onnxruntime"),
+    }
+    found: dict[str, float] = context.build(Stage.CHECK, "ranges", inputs, make).json("ranges.json")
+    return found
 
 
 def compile_engine(context: Context, graph: Artifact, precision: Precision) -> Artifact:

@@ -19,13 +19,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgeattn import backends
+from edgeattn.backends import onnxruntime
 from edgeattn.backends._telemetry import silence_telemetry
 from edgeattn.backends.base import Tensors, last_line
 from edgeattn.errors import EdgeattnError, MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.progress import Progress
-from edgeattn.quantize import policy, qdq
+from edgeattn.quantize import policy
+from edgeattn.quantize.form import CPU, Form
 from edgeattn.tasks.base import Outputs, Task
 
 
@@ -77,12 +78,14 @@ def check_names(names: Sequence[str]) -> None:
         raise RecipeError(f"quantize.candidates takes names of INT8 settings, {got}; known: {', '.join(known)}.")
 
 
-def candidates(names: Sequence[str] | None, graph: onnx.GraphProto) -> list[Candidate]:
-    """Those of `names` (all when None) that make sense for `graph`. Raises RecipeError on an unknown name."""
+def candidates(names: Sequence[str] | None, graph: onnx.GraphProto, form: Form = CPU) -> list[Candidate]:
+    """Those of `names` (all when None) that make sense for `graph` in `form`. Raises RecipeError on an unknown name."""
     if names is not None:
         check_names(names)
     chosen = [candidate for candidate in CANDIDATES if names is None or candidate.name in names]
-    return [candidate for candidate in chosen if candidate.applies(graph)]
+    return [
+        candidate for candidate in chosen if candidate.applies(graph) and (form.smoothing or not candidate.smooth_quant)
+    ]
 
 
 def search(
@@ -93,6 +96,7 @@ def search(
     tried: Sequence[Candidate],
     progress: Progress,
     *,
+    form: Form = CPU,
     spare_bit: bool,
 ) -> tuple[onnx.ModelProto, list[Trial]]:
     """The candidate with the highest SQNR on `judge`, and every trial. Both are engine inputs, batch 1.
@@ -106,14 +110,14 @@ def search(
         raise RecipeError(
             "None of the INT8 settings in quantize.candidates applies to this graph; add 'minmax', which always does."
         )
-    reference = _outputs(model, judge)
+    reference = _outputs(model, judge, form)
     best: tuple[float, onnx.ModelProto] | None = None
     trials: list[Trial] = []
     for index, candidate in enumerate(tried):
         progress(index, len(tried), f"INT8 setting {candidate.name}")
         try:
-            quantized = _quantized(model, calibrate, candidate, spare_bit=spare_bit)
-            outputs = _outputs(quantized, judge)
+            quantized = _quantized(model, calibrate, candidate, form=form, spare_bit=spare_bit)
+            outputs = _outputs(quantized, judge, form)
             if not all(np.isfinite(value).all() for output in outputs for value in output.values()):
                 raise ModelError("its outputs are not finite")
         except ModelError as error:
@@ -141,11 +145,11 @@ def _none_is_left(trials: Sequence[Trial]) -> StageFailed:
 
 
 def _quantized(
-    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, spare_bit: bool
+    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, form: Form = CPU, spare_bit: bool
 ) -> onnx.ModelProto:
     """`quantize`, with whatever NNCF and onnx raise about the graph as a ModelError."""
     try:
-        return quantize(model, calls, candidate, spare_bit=spare_bit)
+        return quantize(model, calls, candidate, form=form, spare_bit=spare_bit)
     except (EdgeattnError, OSError, ImportError):  # a full disk or a missing library is no matter of the setting
         raise
     except MemoryError as error:
@@ -158,7 +162,7 @@ def _quantized(
 
 
 def quantize(
-    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, spare_bit: bool
+    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, form: Form = CPU, spare_bit: bool
 ) -> onnx.ModelProto:
     """`model` with Q/DQ nodes calibrated on `calls`, one at a time, in the order given.
 
@@ -174,7 +178,7 @@ def quantize(
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    kept = list(kept_back(model.graph, candidate))
+    kept = list(kept_back(model, candidate, form))
     ranges = {
         "minmax": RangeEstimatorParametersSet.MINMAX,
         "mean-minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
@@ -193,15 +197,22 @@ def quantize(
             subset_size=len(calls),
             # NNCF smooths nothing, and says nothing, unless the model is called a transformer.
             model_type=nncf.ModelType.TRANSFORMER if candidate.transformer else None,
+            # Which is "mixed", activations with a zero point, for transformers alone.
+            preset=nncf.QuantizationPreset.PERFORMANCE if form.symmetric else None,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=advanced,
         )
-    return qdq.asymmetric_is_unsigned(quantized)
+    return form.finish(quantized)
 
 
-def kept_back(graph: onnx.GraphProto, candidate: Candidate) -> dict[str, str]:
-    """Names of the nodes that NNCF is told to leave in float, each with the reason: the policy's, or the setting's."""
-    reasons = policy.float_nodes(graph)
+def kept_back(model: onnx.ModelProto, candidate: Candidate, form: Form = CPU) -> dict[str, str]:
+    """Names of the nodes that NNCF is told to leave in float, each with the reason: the policy's, the form's, or the
+    setting's."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    released = form.released(graph)
+    reasons = {name: why for name, why in policy.float_nodes(graph).items() if name not in released}
+    for name, why in form.kept(graph).items():
+        reasons.setdefault(name, why)
     if candidate.float_classifier:
         for name in policy.classifier_nodes(graph):
             reasons.setdefault(name, "classifier: this setting leaves the last product in float")
@@ -211,17 +222,19 @@ def kept_back(graph: onnx.GraphProto, candidate: Candidate) -> dict[str, str]:
     return reasons
 
 
-def float_nodes(model: onnx.ModelProto, quantized: onnx.ModelProto, candidate: Candidate) -> dict[str, str]:
+def float_nodes(
+    model: onnx.ModelProto, quantized: onnx.ModelProto, candidate: Candidate, form: Form = CPU
+) -> dict[str, str]:
     """What really stayed in float: what NNCF was told to leave, and products with weights that it left by itself."""
     unasked = policy.unquantized_products(quantized.graph) & {node.name for node in model.graph.node}
     reason = "left in float by NNCF itself, as part of a pattern of its own such as squeeze-and-excitation"
-    return {**dict.fromkeys(sorted(unasked), reason), **kept_back(model.graph, candidate)}
+    return {**dict.fromkeys(sorted(unasked), reason), **kept_back(model, candidate, form)}
 
 
-def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors]) -> list[dict[str, NDArray[Any]]]:
+def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors], form: Form) -> list[dict[str, NDArray[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
-        runner = backends.find("onnxruntime").load(Path(folder), threads=1)
+        runner = onnxruntime.load(Path(folder), threads=1, as_written=form.as_written)
         try:
             return [runner.infer(call) for call in calls]
         finally:

@@ -10,6 +10,9 @@ adds in float 0.89, their pooling as well 0.84 (docs/decisions.md).
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import onnx
 
 NORMALISATIONS = frozenset(
@@ -82,6 +85,60 @@ def smoothed_wrongly(graph: onnx.GraphProto) -> list[str]:
             if maker is not None and maker.op_type in REDUCTIONS:
                 found.append(node.name)
     return found
+
+
+def additions_to_convolutions(graph: onnx.GraphProto) -> set[str]:
+    """Names of residual additions of which a side is a convolution's result that nobody else reads.
+
+    TensorRT joins the two and takes the other side, the skip, as INT8 (`qdq.skips_only`): nothing is rounded between
+    convolution and sum. Behind a gate, a product of attention or a normalisation there is no such kernel.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    reads = Counter(name for node in graph.node for name in node.input)
+    found = set()
+    for node in graph.node:
+        if node.op_type == "Add" and any(
+            reads[name] == 1 and name in makers and makers[name].op_type == "Conv" for name in node.input
+        ):
+            found.add(node.name)
+    return found
+
+
+def slow_on_tensor_cores(graph: onnx.GraphProto) -> dict[str, str]:
+    """Weight products that NVIDIA leaves out of INT8 since it is slower there, each with the reason.
+
+    The limits are those of nvidia-modelopt 0.47 (onnx/quantization, `graph_utils` and `ort_utils`): a matrix of one row
+    or column has no use for tensor cores, nor have fewer than 16 channels unless they are a multiple of 8.
+    """
+    sizes = _sizes(graph)
+    constants = constant_names(graph)
+    reasons: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants:
+            weights, rows = sizes.get(node.input[1], ()), sizes.get(node.input[0], ())
+            if any(size < 16 for size in weights[-2:]):
+                reasons[node.name] = "product of fewer than 16 channels: INT8 is slower than FP16 on tensor cores"
+            elif rows and math.prod(rows[:-1]) == 1:
+                reasons[node.name] = "product of a single row: INT8 is slower than FP16 on tensor cores"
+        elif node.op_type == "Conv" and node.input[1] in constants:
+            weights = sizes.get(node.input[1], ())
+            group = next((a.i for a in node.attribute if a.name == "group"), 1)
+            if not weights:
+                continue
+            if group > 1 and (weights[0] % 8 or min(weights[2:], default=1) < 3):
+                reasons[node.name] = "convolution in groups: INT8 is slower than FP16 on tensor cores"
+            elif group == 1 and weights[1] < 16 and weights[1] % 8:
+                reasons[node.name] = "convolution of few channels: INT8 is slower than FP16 on tensor cores"
+    return reasons
+
+
+def _sizes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """The sizes of every tensor that has them written down; a dimension without a number counts as 1."""
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in [*graph.value_info, *graph.input, *graph.output]:
+        shape = value.type.tensor_type.shape
+        sizes[value.name] = tuple(dim.dim_value or 1 for dim in shape.dim)
+    return sizes
 
 
 def unquantized_products(graph: onnx.GraphProto) -> set[str]:

@@ -16,6 +16,7 @@ from edgeattn.backends.base import Tensors
 from edgeattn.errors import ModelError
 from edgeattn.progress import Progress
 from edgeattn.quantize import calibration, fp16, int8
+from edgeattn.quantize.form import CPU, Form
 from edgeattn.recipe import QuantizeSection
 
 
@@ -27,6 +28,7 @@ def quantize(
     out: Path,
     progress: Progress,
     *,
+    form: Form = CPU,
     spare_bit: bool = False,
 ) -> None:
     """Write `model.onnx`, `model.json` and `quantization.json` of the variant `precision` into `out`.
@@ -40,7 +42,7 @@ def quantize(
     if precision is Precision.FP16:
         graph, record = fp16.to_fp16(model), _fp16_record(model)
     elif precision is Precision.INT8:
-        graph, record = _int8(model, source, calls, settings, progress, spare_bit)
+        graph, record = _int8(model, source, calls, settings, progress, form, spare_bit)
     else:
         raise ModelError(f"There is no quantized graph for {precision.value}; fp16 and int8 have one.")
     write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
@@ -54,19 +56,20 @@ def _int8(
     calls: Sequence[Tensors],
     settings: QuantizeSection,
     progress: Progress,
+    form: Form,
     spare_bit: bool,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     # The order of the files must not matter: it decides which samples judge, and float sums depend on it.
     ordered = sorted(calls, key=lambda call: sha256_bytes(b"".join(call[name].tobytes() for name in sorted(call))))
     judges = calibration.held_back(len(ordered), settings.search_samples)
     judge, calibrate = ordered[:judges], ordered[judges:]
-    tried = int8.candidates(settings.candidates, model.graph)
+    tried = int8.candidates(settings.candidates, model.graph, form)
     task = tasks.find(json.loads((source / "model.json").read_text())["task"])
-    graph, trials = int8.search(model, task, calibrate, judge, tried, progress, spare_bit=spare_bit)
+    graph, trials = int8.search(model, task, calibrate, judge, tried, progress, form=form, spare_bit=spare_bit)
     measured = {trial.setting: trial.sqnr_db for trial in trials if trial.sqnr_db is not None}
     chosen = max(measured, key=measured.__getitem__)
     (candidate,) = (candidate for candidate in tried if candidate.name == chosen)
-    return graph, int8.describe(trials, chosen, int8.float_nodes(model, graph, candidate), len(calibrate))
+    return graph, int8.describe(trials, chosen, int8.float_nodes(model, graph, candidate, form), len(calibrate))
 
 
 def _fp16_record(model: onnx.ModelProto) -> dict[str, Any]:

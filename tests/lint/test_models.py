@@ -1,9 +1,11 @@
-"""What TensorRT would have against the graphs of our own models, tiny, in FP32 and FP16."""
+"""What TensorRT would have against the graphs of our own models, tiny, in FP32, FP16 and INT8."""
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from edgeattn import models
 from edgeattn.export.run import to_onnx
@@ -11,6 +13,8 @@ from edgeattn.imaging import Preprocess
 from edgeattn.lint import lint
 from edgeattn.lint.base import Rules, Severity
 from edgeattn.models import camera
+from edgeattn.quantize import int8
+from edgeattn.quantize.form import TENSORRT
 from edgeattn.quantize.fp16 import to_fp16
 
 pytestmark = pytest.mark.slow
@@ -69,3 +73,34 @@ def test_fp16_is_taken(graph, version):
     assert errors(half, version) == []
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in half.graph.initializer)
     assert not [found for found in lint(half, Rules(version)) if found.rule.startswith("overflow.")]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def quantized(request):
+    name = request.param
+    side, settings = FAMILIES[name]
+    description = camera.Description(name, settings, tuple("abcde"), Preprocess(side, side), (120.0,) * 3, (64.0,) * 3)
+    model = to_onnx(camera.CameraModel(description).eval(), dynamic_batch=False, opset=20)
+    rng = np.random.default_rng(0)
+    calls = [
+        {value.name: rng.integers(0, 256, (1, side, side, 3)).astype(np.uint8) for value in model.graph.input}
+        for _ in range(2)
+    ]
+    return int8.quantize(model, calls, int8.CANDIDATES[0], form=TENSORRT, spare_bit=False)
+
+
+@VERSIONS
+def test_int8_is_taken(quantized, version):
+    assert errors(quantized, version) == []
+
+
+def test_int8_is_sound_and_every_zero_point_is_a_signed_0(quantized):
+    onnx.checker.check_model(quantized, full_check=True)
+    onnx.shape_inference.infer_shapes(quantized, strict_mode=True, check_type=True, data_prop=True)
+    quantizers = [node for node in quantized.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert quantizers
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    for node in quantizers:
+        assert constants[node.input[1]].dtype == np.float16
+        point = constants[node.input[2]]
+        assert point.dtype == np.int8 and not point.any()
