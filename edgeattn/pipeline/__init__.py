@@ -11,7 +11,7 @@ from edgeattn import backends, host
 from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
-from edgeattn.pipeline import bundling, checks, given, stages
+from edgeattn.pipeline import bundling, checks, deferred, given, stages
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built, unlike_its_file
 from edgeattn.pipeline.stages import Context
@@ -48,6 +48,9 @@ def _stages(state: Run, until: Stage) -> None:
     graphs = {Precision.FP32: exported, Precision.BF16: exported, **_quantize(state, exported)}
     if last == 2:
         return
+    if context.elsewhere is not None:
+        _defer(state, graphs, exported, bundled=last > 3)
+        return
     _compile(state, graphs)
     if last == 3:
         return
@@ -59,7 +62,13 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
 
     def quantized(precision: Precision) -> Row:
         make = stages.quantize
-        row = _made(Stage.QUANTIZE, precision.value, "onnxruntime", lambda: make(state.context, exported, precision))
+        row = _made(
+            Stage.QUANTIZE,
+            precision.value,
+            "onnxruntime",
+            lambda: make(state.context, exported, precision),
+            emulated=state.context.elsewhere is not None,
+        )
         if row.artifact is None:
             return row
         record = row.artifact.json("quantization.json")
@@ -114,6 +123,28 @@ def _select_and_bundle(state: Run, graphs: dict[Precision, Artifact]) -> None:
     state.bundle = _only(_checked(state, [row], beside=[chosen]))
 
 
+def _defer(state: Run, graphs: dict[Precision, Artifact], exported: Artifact, *, bundled: bool) -> None:
+    """What can be told of engines that only the device can build; the bundle carries the graph to build one from."""
+    context = state.context
+    rows = deferred.engines(state, graphs, exported)
+    if not bundled:
+        return
+    state.selection = deferred.select(state, rows)
+    chosen = state.selection.variant
+    if chosen is None:
+        return
+    graph = graphs[Precision(chosen)]
+    row = _made(
+        Stage.BUNDLE,
+        chosen,
+        context.target.backend,
+        lambda: bundling.bundle_portable(context, graph, chosen),
+        emulated=True,
+        notes=("the whole call as an app makes it, with ONNX Runtime in place of the engine",),
+    )
+    state.bundle = _only(_checked(state, [row]))
+
+
 def _no_engine(state: Run) -> Selection:
     """Nothing could be compared, so the budget says nothing: why there is no engine. Failures are rows of their own."""
     compiled = [row for row in state.rows if row.stage is Stage.COMPILE]
@@ -154,11 +185,16 @@ def _checked(state: Run, rows: list[Row], beside: list[Row] | None = None) -> li
             state.add(replace(row, status="failed", reason=str(error)))
             continue
         state.accuracy[row.name] = check
+        if row.emulated and row.stage is not Stage.BUNDLE:
+            measured = deferred.noise(context, measured, check, state.accuracy.get(checks.REFERENCE))
         file = state.row(f"{Stage.QUANTIZE.value}/{row.variant}") if row.stage is Stage.COMPILE else None
         note = unlike_its_file(measured, file)
         sound.append(replace(measured, notes=(*measured.notes, note)) if note else measured)
     if not sound:
         return []
+    if context.elsewhere is not None:  # how fast this machine is says nothing of the device
+        state.add(*sound)
+        return sound
     reference = state.row(checks.REFERENCE)
     along = [*([reference] if reference else []), *(beside or [])]
     timed = checks.latency(context, [*along, *sound])[len(along) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,10 @@ def _verdict(state: Run, until: Stage) -> dict[str, Any]:
     if state.bundle is None:
         return {"passed": False, "reasons": why}
     shipped = next(row for row in state.rows if row.stage is Stage.BUNDLE)
-    missed = misses(shipped.candidate(), state.limits)
+    limits = state.limits
+    if shipped.emulated:  # judged on the device; the selection says so
+        limits = replace(limits, latency_p99_ms_max=None)
+    missed = misses(shipped.candidate(), limits)
     if missed:
         return {"passed": False, "reasons": [f"The bundle is outside the budget: {sentence}." for sentence in missed]}
     return {"passed": True, "reasons": why}

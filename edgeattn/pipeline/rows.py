@@ -28,6 +28,11 @@ class Row:
     latency: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     execution: dict[str, Any] | None = None
+    # ONNX Runtime stands in for a device that is not here; `emulation` says how far two of its ways are apart.
+    emulated: bool = False
+    emulation: dict[str, Any] | None = None
+    # The least time that physics allows on the device (`measure.roofline`): no measurement.
+    estimate: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -38,7 +43,9 @@ class Row:
     def entry(self) -> str:
         """The function that loads the artifact as a runner (see `measure.candidate`)."""
         if self.stage is Stage.BUNDLE:
-            return "edgeattn.runtime:load_runner"
+            return "edgeattn.runtime:load_emulated" if self.emulated else "edgeattn.runtime:load_runner"
+        if self.emulated:
+            return "edgeattn.backends.onnxruntime:load_as_written"
         return f"edgeattn.backends.{self.backend}:load"
 
     def measured(self, check: Artifact, **fields: Any) -> Row:
@@ -80,7 +87,9 @@ class Row:
             "latency": self.latency,
             "memory": self.memory,
             "energy": None,
-            "emulated": False,
+            "emulated": self.emulated,
+            "emulation": self.emulation,
+            "estimate": self.estimate,
             "execution": self.execution,
             "notes": list(self.notes),
         }

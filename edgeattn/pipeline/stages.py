@@ -86,6 +86,13 @@ class Context:
         """What the budget counts in. Raises RecipeError for a metric the task lacks."""
         return metric_of(tasks.find(self.recipe.task), self.recipe.metric)
 
+    @cached_property
+    def elsewhere(self) -> str | None:
+        """Why engines for the target cannot be built on this machine; None when they can."""
+        from edgeattn.pipeline.deferred import elsewhere
+
+        return elsewhere(self.target)
+
     @property
     def threads(self) -> int:
         return self.recipe.measure.threads or self.target.threads or host.cores()

@@ -31,7 +31,7 @@ def validate(context: Context, until: Stage) -> None:
         models.find(recipe.model.name)  # says which there are
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise MissingLibrary(f'{", ".join(missing)} cannot be found; install with: pip install "edgeattn[train]".')
-    if until in (Stage.COMPILE, Stage.BUNDLE):
+    if until in (Stage.COMPILE, Stage.BUNDLE) and context.elsewhere is None:
         backends.find_compiler(context.target.backend)
     _ = context.signed_by  # a key that cannot sign must not be found out after the training
     _check_variants(context)

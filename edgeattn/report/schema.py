@@ -120,6 +120,8 @@ ROW = {
     "memory": Maybe({"peak_rss_mb": MEASURED}),
     "energy": Maybe({"mean_w": MEASURED, "mj_per_frame": MEASURED, "source": Maybe(TEXT)}),
     "emulated": FLAG,
+    "emulation": Later(Maybe({"metric": MEASURED, "sqnr_db": MEASURED})),
+    "estimate": Later(Maybe(Values(ANY))),
     "notes": Each(TEXT),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -111,16 +111,23 @@ class Model:
         self.close()
 
 
-def open_model(path: Path, *, key: Path | None, threads: int | None, self_test: bool) -> Model:
-    """See `edgeattn.runtime.load`."""
+def open_model(
+    path: Path,
+    *,
+    key: Path | None,
+    threads: int | None,
+    self_test: bool,
+    opener: Callable[..., Runner] | None = None,
+) -> Model:
+    """See `edgeattn.runtime.load`. `opener` takes the place of the bundle's backend's `load`."""
     if threads is not None and threads < 1:
         raise InputError(f"The number of threads must be 1 or more, got {threads}.")
     bundle = open_bundle(path, key=key)
     task = _task(bundle)
-    backend = backends.find(bundle.manifest.backend)
+    opener = opener or backends.find(bundle.manifest.backend).load
     folder = place_engine(bundle)
     try:
-        runner = backend.load(folder.path, threads=threads or host.cores())
+        runner = opener(folder.path, threads=threads or host.cores())
     except BaseException:
         folder.close()
         raise

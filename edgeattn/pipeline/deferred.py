@@ -1,0 +1,138 @@
+"""A target that is not here: what can be proven of its graphs without it, and what waits for it.
+
+Accuracy is emulated: ONNX Runtime computes each graph node by node as it is written, which predicts TensorRT's to about
+the noise of quantizing again (design notes TENSORRT.md, section 8). How large that noise is shows a second run with
+ONNX Runtime's optimizations, which fuse and round elsewhere as the device does. Latency is not emulated: a CPU's says
+nothing of a GPU's. An estimate from the target's peaks says what it cannot be below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from edgeattn import backends, tasks
+from edgeattn.artifact import Artifact, Precision, Stage
+from edgeattn.backends import _jetson
+from edgeattn.errors import MissingLibrary
+from edgeattn.measure.select import Selection, misses
+from edgeattn.metrics.tensors import sums_by_name
+from edgeattn.pipeline import checks, stages
+from edgeattn.pipeline.rows import Row
+from edgeattn.pipeline.state import Run
+from edgeattn.recipe import Target
+
+# FP16 first: on tensor cores it is faster than FP32 wherever both were published, while INT8 of attention often is not
+# faster than FP16 (NVIDIA/TensorRT #4273, #2067), so that INT8 ships only where it was measured.
+_PREFERRED = ("fp16", "fp32", "int8")
+
+
+def elsewhere(target: Target) -> str | None:
+    """Why engines for `target` cannot be built on this machine; None when they can, or when it is no such target."""
+    if target.backend != "tensorrt":
+        return None
+    try:
+        backends.find(target.backend)
+    except MissingLibrary as error:
+        return str(error)
+    modules = target.hardware.modules if target.hardware else ()
+    here = _jetson.module_id()
+    if modules and here not in modules:
+        return f"This machine is {here or 'no Jetson'}, the target {target.name} is {' or '.join(modules)}."
+    return None
+
+
+def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
+    """The emulated `row` with how far ONNX Runtime's optimizations move its outputs: such differences a device makes
+    too."""
+    fused = replace(row, emulated=False)
+    measured, other = checks.accuracy(context, fused, reference)
+    task = tasks.find(context.recipe.task)
+    pairs = zip(checks.load_outputs(other), checks.load_outputs(check), strict=True)
+    apart = min(total.sqnr_db for total in sums_by_name(task.comparable(*pair) for pair in pairs).values())
+    value = (measured.metric or {}).get("value")
+    emulation = {"metric": value, "sqnr_db": round(apart, 2) if math.isfinite(apart) else None}
+    return replace(row, emulation=emulation)
+
+
+def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) -> tuple[str | None, tuple[str, ...]]:
+    """Why the target would refuse `graph` or compute something else (None when it would not), and notes on the rest."""
+    import onnx
+
+    from edgeattn.lint import lint
+    from edgeattn.lint.base import Rules, Severity, parse_version
+
+    span = context.target.tensorrt
+    if span is None:
+        return None, ()
+    model = onnx.load(graph.path / "model.onnx")
+    notes = []
+    for version in dict.fromkeys((span.min, span.max)):
+        found = lint(model, Rules(parse_version(version)), ranges)
+        errors = [finding for finding in found if finding.severity is Severity.ERROR]
+        if errors:
+            more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+            return f"TensorRT {version} would refuse it or compute something else: {errors[0].sentence()}{more}", ()
+        if warnings := [finding for finding in found if finding.severity is Severity.WARNING]:
+            rules = ", ".join(sorted({finding.rule for finding in warnings}))
+            notes.append(
+                f"TensorRT {version}: {len(warnings)} warning(s) ({rules}); see edgeattn inspect MODEL --target "
+                f"{context.target.name}"
+            )
+    return None, tuple(notes)
+
+
+def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -> list[Row]:
+    """One row per wanted variant: deferred, with its graph's emulated accuracy, or failed by the target's rules."""
+    context = state.context
+    ranges = stages.ranges(context, exported)
+    rows = []
+    for precision in context.wanted:
+        row = Row(Stage.COMPILE, precision.value, context.target.backend, "deferred", reason=context.elsewhere)
+        graph = graphs.get(precision)
+        if graph is None:
+            reason = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
+            rows.append(replace(row, status="unsupported", reason=reason))
+            continue
+        why, notes = refusal(context, graph, ranges)
+        if why is not None:
+            rows.append(replace(row, status="failed", reason=why))
+            continue
+        stage = Stage.EXPORT if graph is exported else Stage.QUANTIZE
+        judged = state.row(f"{stage.value}/{graph.variant}")
+        figures: dict[str, Any] = {}
+        if judged is not None:
+            figures = {"metric": judged.metric, "drift": judged.drift, "emulation": judged.emulation}
+        estimate = roofline(context, graph, precision)
+        rows.append(replace(row, artifact=graph, emulated=True, estimate=estimate, notes=notes, **figures))
+    state.add(*rows)
+    return [row for row in rows if row.status == "deferred"]
+
+
+def roofline(context: stages.Context, graph: Artifact, precision: Precision) -> dict[str, Any] | None:
+    """The least time on the target as a mapping; None where its peaks are not published."""
+    return None
+
+
+def select(state: Run, rows: Sequence[Row]) -> Selection:
+    """The first of FP16, FP32 and INT8 whose emulated accuracy is inside the budget; the device judges latency."""
+    limits = replace(state.limits, latency_p99_ms_max=None)
+    why: list[str] = []
+    inside = []
+    for row in rows:
+        missed = misses(row.candidate(), limits)
+        why += [f"{sentence}." for sentence in missed]
+        if not missed:
+            inside.append(row.variant)
+    chosen = next((name for name in _PREFERRED if name in inside), None)
+    if chosen is None:
+        return Selection(None, (*why, "No variant is inside the budget, by emulation."))
+    if chosen != "int8" and "int8" in inside:
+        why.append(
+            "Whether int8 is faster than fp16 must be measured on the device; by emulation it is accurate enough."
+        )
+    if state.limits.latency_p99_ms_max is not None:
+        why.append(f"The limit of {state.limits.latency_p99_ms_max:g} ms is judged on the device.")
+    return Selection(chosen, (*why, f"{chosen} is inside the budget by emulation; its engine is built on the device."))
