@@ -57,6 +57,7 @@ def test_where_they_are_from(folder):
     found, recipe = provenance(folder), recipe_of(folder)
     assert (found["schema"], found["recipe"], found["seed"]) == ("edgeattn.weights/1", folder.name, recipe.seed)
     assert re.match(rf"edgeattn (deploy|train) (pipelines/)?{folder.name}(\.yaml)? --target \w+", found["command"])
+    assert found["command"].endswith("--set weights=null"), "the recipe takes them by now"
     assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", found["git"])
     assert len(found["licence"]) > 10
     data = found["data"]
@@ -69,6 +70,14 @@ def test_where_they_are_from(folder):
     low, high = metric["ci95"]
     assert math.isfinite(low) and low < metric["value"] < high
     assert found["training_seconds"] > 0
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+def test_they_were_trained_as_their_recipe_says(folder):
+    train = recipe_of(folder).train
+    history = json.loads((folder / "training.json").read_text(encoding="utf-8"))["history"]
+    assert len(history) == train.epochs
+    assert provenance(folder)["train"] == train.model_dump(mode="json")
 
 
 def test_every_recipe_that_names_weights_has_them():

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from edgeattn.artifact import write_atomic
 from edgeattn.errors import InputError
-from edgeattn.report.zoo import BEGIN, BRIEF, END, placed
+from edgeattn.report.facts import Report
+from edgeattn.report.zoo import BEGIN, BEGIN_WHOLE, END, placed
 
 
 def check_place(path: Path) -> None:
     """Raises InputError unless the file at `path` says where the table belongs."""
-    _with_table(path, "")
+    _with_table(path, {})
 
 
 def write_pages(out: Path, silent: Mapping[str, str] | None = None, into: Sequence[Path] = ()) -> list[Path]:
@@ -41,17 +42,20 @@ def write_pages(out: Path, silent: Mapping[str, str] | None = None, into: Sequen
     pages = {out / "README.md": text + left_out(missing), out / "gallery.html": gallery(found)}
     for path in into:
         base = Path(os.path.relpath(out.resolve(), path.resolve().parent)).as_posix() + "/"
-        pages[path] = _with_table(path, table(found, BRIEF, base))
+        pages[path] = _with_table(path, found, base)
     for path, page in pages.items():  # all of them are made by now: a file that cannot take the table stops none
         write_atomic(path, page)
     return list(pages)
 
 
-def _with_table(path: Path, made: str) -> str:
+def _with_table(path: Path, reports: Mapping[str, Report], base: str = "") -> str:
     """The file at `path` with `made` in its place for the table. Raises InputError when it has none."""
-    document = placed(_text(path), made)
+    document = placed(_text(path), reports, base)
     if document is None:
-        raise InputError(f"{path} lacks the line '{BEGIN}' or, below it, '{END}'; add both where the table belongs.")
+        raise InputError(
+            f"{path} lacks the line '{BEGIN}' (or '{BEGIN_WHOLE}', for all columns) or, below it, '{END}'; add both "
+            "where the table belongs."
+        )
     return document
 
 

@@ -67,17 +67,23 @@ def _checked_source(artifact: dict[str, Any], run_dir: Path) -> Path:
     return source
 
 
+def _command(command: str | None) -> str | None:
+    """What trains them again, also when the recipe takes them by then."""
+    return command if command is None or "weights=null" in command else f"{command} --set weights=null"
+
+
 def _provenance(found: Any, row: dict[str, Any], out: Path, licence: str) -> dict[str, Any]:
     return {
         "schema": "edgeattn.weights/1",
         "recipe": found["recipe"],
-        "command": found.get("command"),
+        "command": _command(found.get("command")),
         "git": found["git"],
         "created": found["created"],
         "seed": found["seed"],
         "data": found["data"],
         "licence": licence,
         "metric": row["metric"],
+        "train": (found.get("settings") or {}).get("recipe", {}).get("train"),
         "training_seconds": (found.get("training") or {}).get("seconds"),
         "host": {key: found["host"][key] for key in ("cpu", "cores", "python")},
         "files": {name: sha256_file(out / name) for name in WEIGHT_FILES},

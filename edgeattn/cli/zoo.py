@@ -16,7 +16,7 @@ from edgeattn.cli.options import deploy_options, echo_json
 from edgeattn.cli.pages import check_place, write_pages
 from edgeattn.errors import InputError, MachineError, RecipeError
 from edgeattn.recipe import PIPELINES, load_recipe, load_target, recipe_names
-from edgeattn.report.zoo import BEGIN, END
+from edgeattn.report.zoo import BEGIN, BEGIN_WHOLE, END
 
 SCHEMA = "edgeattn.zoo/1"
 
@@ -47,7 +47,8 @@ class Ended:
     "--into",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     multiple=True,
-    help=f"Also put a shorter table into this Markdown file, between its lines '{BEGIN}' and '{END}'; repeatable.",
+    help=f"Also put a shorter table into this Markdown file, between its lines '{BEGIN}' (or, for all columns, "
+    f"'{BEGIN_WHOLE}') and '{END}'; repeatable.",
 )
 @click.option("--pages", is_flag=True, help="Deploy nothing: table and gallery of the reports that lie in OUT.")
 def command(

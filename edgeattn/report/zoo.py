@@ -20,10 +20,11 @@ HEADS = (
 )  # fmt: skip
 # What a page about something else has room for.
 BRIEF = (
-    "recipe", "task", "model", "parameters", "metric", "n", "PyTorch FP32 (95 %)", "engine that ships (95 %)",
-    "change (95 %)", "INT8 ÷ float engine (95 %)", "passed",
+    "recipe", "task", "model", "parameters", "MACs", "metric", "n", "PyTorch → ONNX → INT8 graph",
+    "engine that ships (95 %)", "change (95 %)", "time ÷ PyTorch (95 %)", "INT8 ÷ float engine (95 %)", "passed",
 )  # fmt: skip
 BEGIN, END = "<!-- zoo: this table is made by `edgeattn zoo --into` -->", "<!-- zoo ends -->"
+BEGIN_WHOLE = "<!-- zoo: this whole table is made by `edgeattn zoo --into` -->"
 _PASSED = {"yes": "yes", "wait": "so far", "no": "no"}
 
 
@@ -32,16 +33,22 @@ def table(reports: Mapping[str, Report], heads: tuple[str, ...] = HEADS, base: s
 
     The keys are the reports' folders, which the recipes' names link to, below the path `base`.
     """
-    lines = [dict(zip(HEADS, _line(report, base + folder), strict=True)) for folder, report in reports.items()]
+    lines = [_line(report, base + folder) for folder, report in reports.items()]
     rows = [list(heads), ["---"] * len(heads), *([line[head] for head in heads] for line in lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-def placed(document: str, made: str) -> str | None:
-    """`document` with `made` between its lines BEGIN and END; None when it has no such lines, in this order."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{made}{END}{after}" if begin and end else None
+def placed(document: str, reports: Mapping[str, Report], base: str = "") -> str | None:
+    """`document` with the table between its lines BEGIN, or BEGIN_WHOLE for all columns, and END.
+
+    None when it has no such lines, in this order. Links go below the path `base`.
+    """
+    for begin, heads in ((BEGIN_WHOLE, HEADS), (BEGIN, BRIEF)):
+        before, found, rest = document.partition(begin)
+        _, end, after = rest.partition(END)
+        if found and end:
+            return f"{before}{begin}\n{table(reports, heads, base)}{END}{after}"
+    return None
 
 
 def left_out(reasons: Mapping[str, str]) -> str:
@@ -59,33 +66,42 @@ def gallery(reports: Mapping[str, Report]) -> str:
     return fill("gallery.html.j2", systems=[_system(report, folder) for folder, report in reports.items()])
 
 
-def _line(report: Report, folder: str) -> list[str]:
+def _line(report: Report, folder: str) -> dict[str, str]:
+    """Every column that a table may have, by its head."""
     rows = {f"{row['stage']}/{row['variant']}": row for row in report["rows"]}
     reference, chosen = reference_row(report), selected_row(report)
     scale = scale_of(reference)
     ships = f"{wording.precision(str(chosen['variant']))} {_metric(chosen, scale)}" if chosen else "none"
-    plain = [
-        str(report["task"]),
-        str(report["model"] or wording.NOTHING),
-        wording.large(dig(report, "training", "params")),
-        wording.large(dig(report, "training", "macs")),
-        scale.head if dig(reference, "metric") else wording.NOTHING,
-        _samples(reference),
-        _metric(reference, scale),
-        _metric(rows.get("export/fp32"), scale),
-        _metric(rows.get("quantize/int8"), scale),
-        ships,
-        _with(
+    graphs = (rows.get("export/fp32"), rows.get("quantize/int8"))
+    plain = {
+        "task": str(report["task"]),
+        "model": str(report["model"] or wording.NOTHING),
+        "parameters": wording.large(dig(report, "training", "params")),
+        "MACs": wording.large(dig(report, "training", "macs")),
+        "metric": scale.head if dig(reference, "metric") else wording.NOTHING,
+        "n": _samples(reference),
+        "PyTorch FP32 (95 %)": _metric(reference, scale),
+        "ONNX (95 %)": _metric(graphs[0], scale),
+        "INT8 graph (95 %)": _metric(graphs[1], scale),
+        "PyTorch → ONNX → INT8 graph": " → ".join(
+            wording.fixed(dig(row, "metric", "value"), scale.digits) for row in (reference, *graphs)
+        ),
+        "engine that ships (95 %)": ships,
+        "change (95 %)": _with(
             wording.signed(dig(chosen, "drift", "metric_delta"), scale.digits),
             wording.interval(bounds(chosen, "drift", "ci95"), scale.digits, sign=True),
         ),
-        cells.sqnr(chosen, "") if chosen else wording.NOTHING,
-        _ratio(dig(chosen, "latency"), "ratio_to_reference"),
-        _ratio(float_parent(rows["compile/int8"]) if "compile/int8" in rows else None, "ratio"),
-        _PASSED[verdict.pill(report, chosen)[0]] + (", interval past limit" if _doubtful(report, chosen) else ""),
-        _why(report),
-    ]
-    return [f"[{escaped(str(report['recipe']))}]({quote(folder)}/report.md)", *map(escaped, plain)]
+        "SQNR dB": cells.sqnr(chosen, "") if chosen else wording.NOTHING,
+        "time ÷ PyTorch (95 %)": _ratio(dig(chosen, "latency"), "ratio_to_reference"),
+        "INT8 ÷ float engine (95 %)": _ratio(
+            float_parent(rows["compile/int8"]) if "compile/int8" in rows else None, "ratio"
+        ),
+        "passed": _PASSED[verdict.pill(report, chosen)[0]]
+        + (", interval past limit" if _doubtful(report, chosen) else ""),
+        "why this one": _why(report),
+    }
+    link = f"[{escaped(str(report['recipe']))}]({quote(folder)}/report.md)"
+    return {"recipe": link, **{head: escaped(text) for head, text in plain.items()}}
 
 
 def _samples(row: Row | None) -> str:

@@ -115,3 +115,16 @@ def test_the_gallery_page_is_escaped_and_the_same_every_time():
     reports = {"a": made.hostile(), "b": made.detect()}
     text = zoo.gallery(reports)
     assert "<script" not in text and text == zoo.gallery(reports)
+
+
+@pytest.mark.parametrize(("begin", "heads"), [(zoo.BEGIN, zoo.BRIEF), (zoo.BEGIN_WHOLE, zoo.HEADS)])
+def test_a_page_says_by_its_line_which_columns_it_has(begin, heads):
+    text = zoo.placed(f"before\n{begin}\nold\n{zoo.END}\nafter\n", {"a": made.report()}, "zoo/")
+    lines = text.splitlines()
+    assert (lines[0], lines[1], lines[-2], lines[-1]) == ("before", begin, zoo.END, "after")
+    assert lines[2] == "| " + " | ".join(heads) + " |"
+    assert len(lines) == 7 and "(zoo/a/report.md)" in lines[4]
+
+
+def test_a_page_without_a_place_for_the_table():
+    assert zoo.placed("nothing\n", {"a": made.report()}) is None
