@@ -11,18 +11,24 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from edgeattn.artifact import Precision
 from edgeattn.errors import RecipeError
+from edgeattn.target import Frozen as _Frozen
+from edgeattn.target import Target, Threads
+
+__all__ = [
+    "PIPELINES", "TARGETS", "Augment", "Budget", "DataSection", "ExportSection", "InputSection", "MeasureSection",
+    "Named", "QuantizeSection", "Recipe", "Target", "TrainSection", "load_recipe", "load_target", "parse_settings",
+    "recipe_names", "target_names",
+]  # fmt: skip
 
 T = TypeVar("T")
 Positive = Annotated[int, Field(gt=0)]
-# The libraries count threads in 32 bits or fewer; what is larger than any machine has would be found out too late.
-Threads = Annotated[int, Field(gt=0, le=1024)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 # ValueError: not UTF-8, or a date such as 2026-13-01. RecursionError: hundreds of brackets in brackets.
@@ -33,11 +39,6 @@ TARGETS = Path(__file__).parent / "targets"
 
 _DEPTH_MAX = 32
 _EXPECTED = {"model_type": "it has fields of its own", "tuple_type": "it takes a list such as [a, b]"}
-
-
-class _Frozen(BaseModel):
-    # NaN and infinity have no place in JSON, so neither in a key nor in a report.
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class Named(BaseModel):
@@ -174,17 +175,6 @@ class Recipe(_Frozen):
         return name
 
 
-class Target(_Frozen):
-    """One device. `precisions` are asked of the backend; what the machine lacks becomes an `unsupported` row."""
-
-    name: str
-    title: str
-    backend: str
-    precisions: tuple[Precision, ...]
-    threads: Threads | None = None
-    source: str = ""
-
-
 def recipe_names(folder: Path = PIPELINES) -> list[str]:
     """What can be deployed from `folder`, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
@@ -215,11 +205,29 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = (), seed: int | No
 
 
 def load_target(name: str) -> Target:
-    """Read `targets/NAME.yaml`. Raises RecipeError with the known names."""
+    """Read `targets/NAME.yaml`. Raises RecipeError with the known names.
+
+    A file with nothing but `alias: OTHER` is another name for that target, which keeps its own.
+    """
     path = TARGETS / f"{name}.yaml"
     if name not in target_names():
         raise RecipeError(f"There is no target '{name}'{_suggest(name, target_names())}.")
-    return parse_settings(Target, {"name": name, **_read_yaml(path)}, str(path))
+    values = _read_yaml(path)
+    if "alias" in values:
+        name = _meant(values, path)
+        path = TARGETS / f"{name}.yaml"
+        values = _read_yaml(path)
+    return parse_settings(Target, {"name": name, **values}, str(path))
+
+
+def _meant(values: Mapping[str, Any], path: Path) -> str:
+    """The target that an alias stands for."""
+    if others := [key for key in values if key != "alias"]:
+        raise RecipeError(f"{path}: an alias is another name and nothing else; take out '{others[0]}' or the alias.")
+    own = [name for name in target_names() if "alias" not in _read_yaml(TARGETS / f"{name}.yaml")]
+    if values["alias"] not in own:
+        raise RecipeError(f"{path}: there is no target '{values['alias']}'{_suggest(values['alias'], own)}.")
+    return str(values["alias"])
 
 
 def parse_settings(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -302,7 +310,7 @@ def _sentence(error: ValidationError, cls: type) -> str:
     if first["type"] == "extra_forbidden":
         *parents, name = (str(part) for part in first["loc"])
         for parent in parents:
-            cls = cast(type, cast(type[BaseModel], cls).model_fields[parent].annotation)
+            cls = _below(cls, parent)
         return f"unknown field '{name}' under '{'.'.join(parents)}'{_suggest(name, _field_names(cls))}."
     if first["type"] in _EXPECTED:
         return f"the field '{where}' is wrong: {_EXPECTED[first['type']]}, got {repr(first['input'])[:80]}."
@@ -310,6 +318,14 @@ def _sentence(error: ValidationError, cls: type) -> str:
         return f"{where}: {first['ctx']['error']}." if where else f"{first['ctx']['error']}."
     reason = first["msg"][0].lower() + first["msg"][1:]
     return f"the field '{where}' is wrong: {reason}, got {repr(first['input'])[:80]}."
+
+
+def _below(cls: type, field: str) -> type:
+    """The model that `field` of `cls` holds, alone, or null, or in a list; for a place in a list, `cls` itself."""
+    if field.isdecimal():
+        return cls
+    annotation: Any = cast(type[BaseModel], cls).model_fields[field].annotation
+    return cast(type, next((part for part in get_args(annotation) if isinstance(part, type)), annotation))
 
 
 def _suggest(wrong: object, known: Iterable[str]) -> str:

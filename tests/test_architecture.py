@@ -17,7 +17,8 @@ PACKAGE = Path(edgeattn.__file__).parent
 
 STEPS = (
     {"errors"},
-    {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"},
+    {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"}
+    | {"jetpack", "target"},
     {"models", "tasks", "data"},
     {"backends"},
     {"train", "export", "quantize", "lint", "measure", "bundle", "report"},
@@ -40,7 +41,7 @@ HOMES = {
     "openvino": {"backends.openvino", "backends._openvino_compile", "backends._openvino_graph"},
     "click": {"cli"},
     "rich": {"cli"},
-    "pydantic": {"recipe"},
+    "pydantic": {"recipe", "target"},
     "yaml": {"recipe"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
@@ -51,7 +52,7 @@ HOMES = {
 DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing", "metrics", "tasks", "bundle")
 DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
 DEVICE_FILES += ("backends._openvino", "backends._telemetry", "backends.tensorrt", "backends._tensorrt")
-DEVICE_FILES += ("backends._cuda", "backends._jetson", "backends._file_lock")
+DEVICE_FILES += ("backends._cuda", "backends._jetson", "backends._file_lock", "jetpack")
 NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
 
 

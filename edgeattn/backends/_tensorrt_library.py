@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgeattn.backends import _cuda
+from edgeattn import jetpack
+from edgeattn.backends import _cuda, _jetson
 from edgeattn.backends.base import last_line
 from edgeattn.errors import EdgeattnError, MachineError, MissingLibrary, ModelError
 
@@ -29,14 +30,15 @@ def missing() -> str | None:
     try:
         trt = library()
     except (ImportError, OSError) as error:
-        return (
+        # What this board's own packages would bring is no help on an old one, so that is said instead.
+        return _outdated() or (
             f"TensorRT cannot be used ({last_line(error)}); install it on a Jetson with: sudo apt install "
             "nvidia-jetpack (a virtual environment sees it if made with --system-site-packages), elsewhere with: "
             "pip install tensorrt."
         )
     flags = getattr(trt, "NetworkDefinitionCreationFlag", None)
     if not hasattr(flags, "STRONGLY_TYPED"):
-        return (
+        return _outdated() or (
             f"TensorRT {trt.__version__} cannot take the precision from the graph (it has no strongly typed networks), "
             "which every edgeattn engine relies on; install TensorRT 10.3 or newer: on a Jetson that is JetPack 6.1 or "
             "newer, JetPack 5 and 6.0 have only TensorRT 8."
@@ -46,6 +48,11 @@ def missing() -> str | None:
     except MissingLibrary as error:
         return f"TensorRT {trt.__version__} is installed, but CUDA cannot be used: {error}"
     return None
+
+
+def _outdated() -> str | None:
+    """That this is a Jetson whose JetPack is too old; None where it is none, or new enough."""
+    return jetpack.check_release(_jetson.l4t(), _jetson.module_id())
 
 
 def collector(trt: Any) -> Any:

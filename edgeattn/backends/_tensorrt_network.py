@@ -93,12 +93,12 @@ def _layer(trt: Any, layer: Any) -> int:
         return int(prod(_sizes(layer.get_output(0))) * left[-2 if layer.op0 == trt.MatrixOperation.TRANSPOSE else -1])
     if layer.type == kinds.EINSUM:
         layer.__class__ = trt.IEinsumLayer
-        return _einsum(layer.equation, [_sizes(layer.get_input(i)) for i in range(layer.num_inputs)])
+        return einsum(layer.equation, [_sizes(layer.get_input(i)) for i in range(layer.num_inputs)])
     return 0
 
 
-def _einsum(equation: str, shapes: list[list[int]]) -> int:
-    """Of two operands without an ellipsis: every combination of the labels is one multiply-add. Else 0."""
+def einsum(equation: str, shapes: list[list[int]]) -> int:
+    """Multiply-adds of two operands without an ellipsis: one for every combination of the labels. Else 0."""
     terms = equation.replace(" ", "").split("->")[0].split(",")
     if len(terms) != 2 or "." in equation or [len(term) for term in terms] != [len(shape) for shape in shapes]:
         return 0

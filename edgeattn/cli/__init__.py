@@ -19,7 +19,7 @@ import click
 from edgeattn import __version__
 from edgeattn.errors import EdgeattnError, StorageError
 
-_SHARED = {"console", "inspection", "options", "pages", "stages", "summary"}
+_SHARED = {"console", "datasheet", "inspection", "options", "pages", "stages", "summary"}
 
 
 class _Commands(click.Group):

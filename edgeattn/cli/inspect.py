@@ -16,6 +16,7 @@ from edgeattn.errors import MissingLibrary, ModelError, RecipeError
 
 if TYPE_CHECKING:
     from edgeattn.lint.base import Rules
+    from edgeattn.recipe import Target
 
 SCHEMA = "edgeattn.inspect/1"
 _ENGINE, _ENGINE_SCHEMA, _GRAPH = "engine.json", "edgeattn.engine/", "model.onnx"
@@ -38,14 +39,16 @@ def command(
     """List what FILE holds: each node of a graph with its precision, the layers of an engine, a bundle's contents.
 
     With --target or --tensorrt the graph is judged too: what TensorRT would refuse, get wrong or run slowly, each
-    finding with node, rule, consequence and cure. Neither TensorRT nor a device is needed. FILE is a .onnx, a bundle,
-    or the folder of a model or an engine.
+    finding with node, rule, consequence and cure. Neither TensorRT nor a device is needed. With --target also comes the
+    least latency that the board's data sheet allows, an estimate. FILE is a .onnx, a bundle, or the folder of a model
+    or an engine.
 
     \b
     Exit codes: 0 nothing stands against it; 1 TensorRT would refuse it or compute something else; 2 bad input.
 
     \b
     Examples:
+      edgeattn inspect model.onnx --target jetson
       edgeattn inspect model.onnx --tensorrt 10.3
       edgeattn inspect digit_scenes-cpu.edgeattn --json
     """
@@ -53,8 +56,11 @@ def command(
 
     if target is not None and tensorrt is not None:
         raise click.UsageError("--target says which TensorRT it is; give one of --target and --tensorrt.")
-    rules, note = _rules(target, tensorrt, dla)
+    device = None if target is None else _device(target, dla)
+    rules, note = _rules(device, tensorrt, dla)
     facts = {"schema": SCHEMA, "file": str(file), **_facts(file, rules, _ranges(ranges))}
+    if device is not None and "work" in facts:
+        facts |= _roofline(device, facts["work"])
     if note and "findings" in facts:
         facts["note"] = note
     if as_json:
@@ -64,17 +70,36 @@ def command(
     sys.exit(1 if any(found["severity"] == "error" for found in facts.get("findings", [])) else 0)
 
 
-def _rules(target: str | None, tensorrt: str | None, dla: bool) -> tuple[list[Rules], str | None]:
+def _device(name: str, dla: bool) -> Target:
+    from edgeattn.recipe import load_target
+
+    device = load_target(name)
+    hardware = getattr(device, "hardware", None)
+    if dla and hardware is not None and not hardware.dla_cores:
+        raise RecipeError(f"The target {device.name} has no deep learning accelerator; leave --dla out.")
+    return device
+
+
+def _roofline(device: Target, work: dict[str, Any]) -> dict[str, Any]:
+    """The least latency on that board, an estimate; nothing for a device whose data sheet is not known."""
+    if (hardware := getattr(device, "hardware", None)) is None:
+        return {}
+    from edgeattn.measure import roofline
+
+    bound = roofline.on(hardware, work["least_macs"], work["weights_bytes"], work["input_bytes"] + work["output_bytes"])
+    return {"roofline": {"target": device.name, **bound.to_dict()}}
+
+
+def _rules(device: Target | None, tensorrt: str | None, dla: bool) -> tuple[list[Rules], str | None]:
     """Those asked for, oldest version first, or none and a sentence why."""
-    if target is None and tensorrt is None:
+    if device is None and tensorrt is None:
         return [], "Not judged: give --tensorrt, such as 10.3, or --target to have the graph judged."
     _needs_onnx()
     from edgeattn.lint.base import Rules, parse_version
-    from edgeattn.recipe import load_target
 
     if tensorrt is not None:
         return [Rules(parse_version(tensorrt), dla=dla)], None
-    device = load_target(str(target))
+    assert device is not None
     if device.backend != "tensorrt":
         return [], f"Not judged: the target {device.name} uses {device.backend}, which has no rules of this kind."
     span = getattr(device, "tensorrt", None)
@@ -162,6 +187,7 @@ def _graph(model: Any, rules: list[Rules], ranges: dict[str, float]) -> dict[str
     from edgeattn.lint import lint
     from edgeattn.lint.graph import Graph
     from edgeattn.lint.listing import computing, listing
+    from edgeattn.lint.work import work
 
     graph = Graph(model)
     nodes = listing(graph, rules[0] if rules else None)
@@ -175,6 +201,7 @@ def _graph(model: Any, rules: list[Rules], ranges: dict[str, float]) -> dict[str
         "inputs": [_tensor(graph, name) for name in graph.inputs],
         "outputs": [_tensor(graph, name) for name in graph.outputs],
         "precisions": computing(nodes),
+        "work": work(graph).to_dict(),
         "nodes": [node.to_dict() for node in nodes],
         "tensorrt": [each.version for each in rules],
         "findings": [{**item.to_dict(), "tensorrt": versions} for item, versions in found.items()],

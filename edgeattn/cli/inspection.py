@@ -43,6 +43,9 @@ def _headings(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("graph", f"opset {facts['opset']}, {len(facts['nodes'])} nodes, by {facts['producer'] or '?'}"))
         lines += [(kind, _spec(each)) for kind in ("input", "output") for each in facts[f"{kind}s"]]
         lines.append(("computing", _counted(facts["precisions"])))
+        lines.append(("macs", _counted(facts["work"]["macs"])))
+    if "roofline" in facts:
+        lines.append(("roofline", f"{facts['roofline']['target']}. {facts['roofline']['sentence']}"))
     return lines
 
 

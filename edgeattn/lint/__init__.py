@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgeattn.lint.base import Family, Finding, Rule, Rules
     from edgeattn.lint.graph import Graph
 
-_SHARED = {"base", "graph", "listing", "reading"}
+_SHARED = {"base", "graph", "listing", "reading", "work"}
 
 
 def names() -> list[str]:

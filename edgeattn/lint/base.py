@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from edgeattn import jetpack
 from edgeattn.errors import RecipeError
 from edgeattn.lint.graph import Graph, Node
 
@@ -14,8 +15,6 @@ Ranges = Mapping[str, float]
 """The largest |x| of a tensor over the calibration samples, by the tensor's name in the FP32 graph."""
 
 OLDEST, NEWEST = (10, 0), (11, 4)
-# The ceilings of 10.0 and 10.15 are those of onnx-tensorrt's docs/operators.md; the steps between are third-party.
-_OPSET_MAX = (((10, 13), 24), ((10, 9), 22), ((10, 0), 20))
 OPSET_MIN = 9
 
 
@@ -43,31 +42,27 @@ class Rules:
     def __post_init__(self) -> None:
         if not OLDEST <= self.tensorrt[:2] <= NEWEST:
             raise RecipeError(
-                f"The rules of TensorRT {self.version} are not known; there are those of {_dotted(OLDEST)} to "
-                f"{_dotted(NEWEST)}. JetPack 5 and 6.0 have TensorRT 8, which is not supported: it cannot build "
+                f"The rules of TensorRT {self.version} are not known; there are those of {jetpack.dotted(OLDEST)} to "
+                f"{jetpack.dotted(NEWEST)}. JetPack 5 and 6.0 have TensorRT 8, which is not supported: it cannot build "
                 "strongly typed networks."
             )
 
     @property
     def version(self) -> str:
-        return _dotted(self.tensorrt)
+        return jetpack.dotted(self.tensorrt)
 
     @property
     def opset_max(self) -> int:
         """The newest opset that this version's parser reads."""
-        return next(opset for first, opset in _OPSET_MAX if self.tensorrt >= first)
+        return jetpack.opset_max(self.tensorrt)
 
 
 def parse_version(text: str) -> tuple[int, ...]:
     """`10.3` or `10.3.0.26` as numbers. Raises RecipeError."""
-    parts = text.split(".")
-    if not 2 <= len(parts) <= 4 or not all(part.isascii() and part.isdecimal() and len(part) < 6 for part in parts):
-        raise RecipeError(f"A TensorRT version is written as 10.3 or 10.16.2.10, got '{text[:40]}'.")
-    return tuple(int(part) for part in parts)
-
-
-def _dotted(version: Iterable[int]) -> str:
-    return ".".join(map(str, version))
+    try:
+        return jetpack.version(text)
+    except ValueError:
+        raise RecipeError(f"A TensorRT version is written as 10.3 or 10.16.2.10, got '{text[:40]}'.") from None
 
 
 @dataclass(frozen=True)

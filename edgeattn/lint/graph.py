@@ -72,6 +72,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.makers: dict[str, Node] = {}
         self.readers: dict[str, list[tuple[Node, int]]] = {}
+        self.inside: set[Node] = set()  # of a body: run not at all, once or often
         self.bound: set[str] = set()  # the inputs of bodies, which the node around them gives
         self._flatten(model.graph)
         own = [value.name for value in model.graph.input]
@@ -129,7 +130,7 @@ class Graph:
     def type_name(self, name: str) -> str:
         return type_name(self.type(name))
 
-    def _flatten(self, graph: onnx.GraphProto) -> None:
+    def _flatten(self, graph: onnx.GraphProto, *, inside: bool = False) -> None:
         self.initializers.update((tensor.name, tensor) for tensor in graph.initializer)
         for proto in graph.node:
             attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute if not a.ref_attr_name}
@@ -143,13 +144,15 @@ class Graph:
                  for name, value in attributes.items()},
             )  # fmt: skip
             self.nodes.append(node)
+            if inside:
+                self.inside.add(node)
             self.makers.update((name, node) for name in node.outputs if name)
             for index, name in enumerate(node.inputs):
                 if name:
                     self.readers.setdefault(name, []).append((node, index))
             for body in _bodies(proto):
                 self.bound.update(value.name for value in body.input)
-                self._flatten(body)
+                self._flatten(body, inside=True)
 
     def _infer(self, model: onnx.ModelProto) -> str | None:
         bare = onnx.ModelProto()

@@ -1,4 +1,4 @@
-"""The opsets that a version's parser reads (base.Rules.opset_max has the sources)."""
+"""The opsets that a version's parser reads (jetpack.opset_max has the sources)."""
 
 from __future__ import annotations
 

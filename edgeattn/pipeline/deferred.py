@@ -69,7 +69,7 @@ def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) 
         return None, ()
     model = onnx.load(graph.path / "model.onnx")
     notes = []
-    for version in dict.fromkeys((span.min, span.max)):
+    for version in dict.fromkeys(version for version in (span.min, span.max) if version):
         found = lint(model, Rules(parse_version(version)), ranges)
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
@@ -105,15 +105,25 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
         figures: dict[str, Any] = {}
         if judged is not None:
             figures = {"metric": judged.metric, "drift": judged.drift, "emulation": judged.emulation}
-        estimate = roofline(context, graph, precision)
-        rows.append(replace(row, artifact=graph, emulated=True, estimate=estimate, notes=notes, **figures))
+        estimate = roofline(context, graph)
+        said = (estimate["sentence"],) if estimate else ()
+        rows.append(replace(row, artifact=graph, emulated=True, estimate=estimate, notes=(*notes, *said), **figures))
     state.add(*rows)
     return [row for row in rows if row.status == "deferred"]
 
 
-def roofline(context: stages.Context, graph: Artifact, precision: Precision) -> dict[str, Any] | None:
-    """The least time on the target as a mapping; None where its peaks are not published."""
-    return None
+def roofline(context: stages.Context, graph: Artifact) -> dict[str, Any] | None:
+    """The least time on the target by `measure.roofline`, labelled an estimate; None where no hardware is described."""
+    import onnx
+
+    from edgeattn.lint.work import work
+    from edgeattn.measure.roofline import on
+
+    hardware = context.target.hardware
+    if hardware is None:
+        return None
+    found = work(onnx.load(graph.path / "model.onnx"))
+    return on(hardware, found.least_macs, found.weights_bytes, found.io_bytes).to_dict()
 
 
 def select(state: Run, rows: Sequence[Row]) -> Selection:

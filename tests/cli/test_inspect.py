@@ -97,6 +97,7 @@ def test_every_node_of_a_graph(within, model):
         "input      frame: uint8 ? x 8 x 8 x 3",
         "output     logits: float32 ? x 4",
         "computing  2 fp32",
+        "macs       768 fp32",
         "precision operator               opset  placement node",
         "fp32      Cast                      19  gpu       one",
         "fp32      Transpose                 13  gpu       two",
@@ -178,6 +179,37 @@ def test_a_target_of_tensorrt_is_judged_by_its_oldest_and_newest(within, refused
         return
     facts = json.loads(ended.out)
     assert facts["tensorrt"] == versions and [found["tensorrt"] for found in facts["findings"]] == [versions]
+
+
+def test_a_jetson_is_judged_by_its_range_and_gives_the_least_latency(within, model, refused):
+    ended = within("inspect", model, "--target", "jetson")
+    assert (ended.code, ended.err) == (0, "")
+    # 768 FP32 multiply-adds at 2.09 TFLOPS; 192 bytes in and 16 out at 102.4 GB/s, the weights fit the cache.
+    assert (
+        "roofline   jetson-orin-nano. Estimate, not measured: at least 2.03e-06 ms, for memory traffic alone; "
+        "arithmetic would need 7.35e-07 ms."
+    ) in ended.out.splitlines()
+    assert ended.out.splitlines()[-1].endswith("for TensorRT 10.3 and 10.16.2")
+    facts = json.loads(within("inspect", model, "--target", "jetson", "--json").out)
+    assert facts["work"] == {
+        "macs": {"fp32": 768}, "least_macs": {"fp32": 768}, "weights_bytes": 48, "input_bytes": 192, "output_bytes": 16,
+        "uncounted": [],
+    }  # fmt: skip
+    assert (facts["roofline"]["target"], facts["roofline"]["binds"]) == ("jetson-orin-nano", "memory")
+    assert within("inspect", refused, "--target", "jetson").code == 1
+    facts = json.loads(within("inspect", refused, "--target", "jetson-thor", "--json").out)
+    assert facts["tensorrt"] == ["10.13", "11.4.1"]
+    for target in ("cpu", None):
+        facts = json.loads(within("inspect", model, *(["--target", target] if target else []), "--json").out)
+        assert "roofline" not in facts and facts["work"]["macs"] == {"fp32": 768}
+
+
+def test_a_board_without_a_dla_has_no_rules_of_one(within, model):
+    ended = within("inspect", model, "--target", "jetson", "--dla")
+    assert ended.code == 2
+    assert ended.error == "The target jetson-orin-nano has no deep learning accelerator; leave --dla out."
+    assert "TensorRT 10.16.2 has no DLA." in within("inspect", model, "--target", "jetson-orin-nx", "--dla").out
+    assert "has no DLA" not in within("inspect", model, "--target", "jetson-agx-orin", "--dla").out
 
 
 def test_an_engine(within, tmp_path):

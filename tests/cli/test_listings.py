@@ -59,8 +59,71 @@ def test_targets(within):
     ended = within("targets")
     assert (ended.code, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines()] == target_names()
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in ended.out.splitlines()}
+    assert lines["cpu"] == "openvino fp32, bf16, fp16, int8"
+    assert lines["jetson"] == "tensorrt the same as jetson-orin-nano"
+    assert lines["jetson-thor"] == "tensorrt fp32, fp16, int8 TensorRT 10.13 to 11.4.1, JetPack 7.0 to 7.2.2"
+    assert lines["nvidia"] == "tensorrt fp32, fp16, int8 TensorRT 10.3 to 11.4"
     values = json.loads(within("targets", "--json").out)
+    assert list(values) == target_names()
     assert values["cpu"]["backend"] == "openvino" and values["cpu"]["precisions"][0] == "fp32"
+    assert (values["cpu"]["hardware"], values["cpu"]["releases"]) == (None, [])
+
+
+def test_one_target(within):
+    ended = within("targets", "jetson")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == within("targets", "jetson-orin-nano").out
+    lines = ended.out.splitlines()
+    assert [line.partition(" ")[0] for line in lines[:5]] == ["name", "title", "backend", "precisions", "TensorRT"]
+    assert lines[4].split(maxsplit=1)[1] == "10.3 to 10.16.2, which all read ONNX up to opset 20"
+    assert "JetPack      6.2 (L4T 36.4.3): TensorRT 10.3.0, CUDA 12.6, Python 3.10" in lines
+    assert (
+        "super peaks  INT8 33.43 TOPS, FP16 16.72 TFLOPS, FP32 2.09 TFLOPS, memory 102.4 GB/s, dense, at 1020 MHz"
+    ) in lines
+    assert "power modes  7W, 15W, 25W (super), MAXN_SUPER (super)" in lines
+    thor, card = within("targets", "jetson-thor").out, within("targets", "nvidia").out
+    assert "JetPack      7.2.2: TensorRT 11.4.1, CUDA 13.2, Python 3.12" in thor.splitlines()
+    assert "peaks        INT8 not published, FP16 258.1 TFLOPS" in thor
+    assert "memory       not published, not shared with the CPU" in card.splitlines()
+    assert "peaks        not published" in card.splitlines()
+    assert within("targets", "cpu").out.splitlines()[:2] == ["name         cpu", "title        CPU (OpenVINO)"]
+    values = json.loads(within("targets", "jetson", "--json").out)
+    assert (values["name"], values["hardware"]["modules"]) == ("jetson-orin-nano", ["p3767-0003", "p3767-0005"])
+    assert values["releases"][0] == {
+        "jetpack": "6.1", "l4t": ["36.4.0", "36.4.2"], "tensorrt": "10.3.0", "cuda": "12.6", "python": "3.10",
+        "devices": "Orin",
+    }  # fmt: skip
+    ended = within("targets", "jetsn")
+    assert ended.code == 2 and "There is no target 'jetsn'; did you mean 'jetson'; known: cpu, " in ended.error
+
+
+def test_a_target_that_says_little(within, tmp_path, monkeypatch):
+    from edgeattn import recipe
+
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    monkeypatch.setattr(recipe, "TARGETS", folder)
+    (folder / "ours.yaml").write_text(
+        "{title: Ours, backend: tensorrt, precisions: [fp16], threads: 2, tensorrt: {min: '10.9', opset_max: 22},"
+        " hardware: {memory_shared: true, multiprocessors: 3, dla_cores: 1, peaks: {fp16_tflops: 3}}}"
+    )
+    assert within("targets").out.split(maxsplit=2)[2] == "fp16                    TensorRT 10.9 and newer\n"
+    assert within("targets", "ours").out.splitlines() == [
+        "name         ours",
+        "title        Ours",
+        "backend      tensorrt",
+        "precisions   fp16",
+        "threads      2",
+        "TensorRT     10.9 and newer, which all read ONNX up to opset 22",
+        "GPU          3 multiprocessors",
+        "memory       not published, shared by CPU and GPU",
+        "DLA          1 core",
+        "peaks        INT8 not published, FP16 3 TFLOPS, FP32 not published, memory not published, dense",
+    ]
+    (folder / "ours.yaml").write_text("{title: Ours, backend: tensorrt, precision: [fp16]}")
+    ended = within("targets")
+    assert ended.code == 2 and "unknown field 'precision'; did you mean 'precisions'" in ended.error
 
 
 def test_models(within):
