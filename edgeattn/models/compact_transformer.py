@@ -11,8 +11,8 @@ mean of all tokens (section 3.3). CCT-L/KxC has L blocks and C convolutions of K
 | CCT-6/3x1 | `layers: 6, heads: 4, channels: 256, mlp_ratio: 2, convolutions: 1` | 3.17 M |
 | CCT-7/3x1 | `layers: 7` and the rest as CCT-6/3x1 | 3.70 M |
 
-Published figures on lossless CIFAR-10 after 200 epochs: CCT-2/3x2 89.17 %, CCT-4/3x2 91.45 %, CCT-6/3x1 94.81 % (recalled). Each
-convolution halves the sides: 64-pixel frames want one more than the 32-pixel ones of the paper.
+Published figures on lossless CIFAR-10 after 200 epochs: CCT-2/3x2 89.17 %, CCT-4/3x2 91.45 %, CCT-6/3x1 94.81 %
+(recalled). Each convolution halves the sides: 64-pixel frames want one more than the 32-pixel ones of the paper.
 """
 
 from __future__ import annotations
