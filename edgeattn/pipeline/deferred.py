@@ -36,7 +36,7 @@ def elsewhere(target: Target) -> str | None:
     try:
         backends.find(target.backend)
     except MissingLibrary as error:
-        return str(error)
+        return f"{str(error).partition(';')[0].rstrip('.')}."
     modules = target.hardware.modules if target.hardware else ()
     here = _jetson.module_id()
     if modules and here not in modules:
@@ -54,7 +54,9 @@ def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifac
     apart = min(total.sqnr_db for total in sums_by_name(task.comparable(*pair) for pair in pairs).values())
     value = (measured.metric or {}).get("value")
     emulation = {"metric": value, "sqnr_db": round(apart, 2) if math.isfinite(apart) else None}
-    return replace(row, emulation=emulation)
+    moved = f"by {apart:.0f} dB SQNR" if math.isfinite(apart) else "not at all"
+    said = f"rounding elsewhere, as a device does, moves the outputs {moved} and gives {value:.4g}"
+    return replace(row, emulation=emulation, notes=(*row.notes, said) if value is not None else row.notes)
 
 
 def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) -> tuple[str | None, tuple[str, ...]]:
@@ -88,13 +90,14 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
     """One row per wanted variant: deferred, with its graph's emulated accuracy, or failed by the target's rules."""
     context = state.context
     ranges = stages.ranges(context, exported)
+    reason = f"Built on the device, by python -m edgeattn.runtime build BUNDLE; not here: {context.elsewhere}"
     rows = []
     for precision in context.wanted:
-        row = Row(Stage.COMPILE, precision.value, context.target.backend, "deferred", reason=context.elsewhere)
+        row = Row(Stage.COMPILE, precision.value, context.target.backend, "deferred", reason=reason)
         graph = graphs.get(precision)
         if graph is None:
-            reason = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
-            rows.append(replace(row, status="unsupported", reason=reason))
+            gone = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
+            rows.append(replace(row, status="unsupported", reason=gone))
             continue
         why, notes = refusal(context, graph, ranges)
         if why is not None:

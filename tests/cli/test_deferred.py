@@ -1,0 +1,40 @@
+"""`deploy --target jetson` where no Jetson is: everything up to the portable bundle, exit code 0."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgeattn import report, runtime
+from edgeattn.bundle.reader import open_bundle
+
+
+@pytest.mark.slow
+def test_a_jetson_that_is_not_here(deployed, tool):
+    ended = tool("deploy", "tiny.yaml", "--target", "jetson", "--store", deployed.store, "--out", "out")
+    assert ended.code == 0, ended.err
+    values = json.loads((tool.folder / "out/report.json").read_text())
+    report.validate(values)
+    rows = {f"{row['stage']}/{row['variant']}": row for row in values["rows"]}
+    assert list(rows)[-1].startswith("bundle/")
+    for name, row in rows.items():
+        assert row["latency"] is None, "how fast this machine is says nothing of the device"
+        assert row["emulated"] == (name.split("/")[0] in ("quantize", "compile", "bundle"))
+        assert row["status"] == ("deferred" if name.startswith("compile") else row["status"])
+    assert rows["quantize/int8"]["emulation"]["sqnr_db"] > 20
+    assert rows["compile/int8"]["estimate"]["bound_ms"] < rows["compile/fp32"]["estimate"]["bound_ms"]
+    assert values["verdict"]["passed"] and values["selected"]["variant"] == "fp16"
+
+    bundle = open_bundle(tool.folder / "out/tiny-jetson-orin-nano.edgeattn")
+    assert (bundle.manifest.backend, bundle.manifest.engine_dir) == ("tensorrt", None)
+    assert not any(name.startswith("engine/") for name in bundle.manifest.files)
+    with runtime.open_emulated(bundle.path, threads=1) as model:
+        assert model.self_test().passed
+        side = model.manifest.preprocess.height
+        assert model(np.zeros((side, side, 3), np.uint8)).labels == model.labels
+    ended = tool("verify", bundle.path)
+    assert ended.code == 3 and "TensorRT cannot be used" in ended.err
+    ended = tool("inspect", bundle.path, "--target", "jetson")
+    assert ended.code == 0, ended.out

@@ -1,0 +1,146 @@
+"""What can be told of a target that is not here: rows, gate, selection."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeattn.artifact import Precision, Stage, Store
+from edgeattn.backends import _jetson, tensorrt
+from edgeattn.measure.select import Limits
+from edgeattn.pipeline import deferred, stages
+from edgeattn.pipeline.rows import Row
+from edgeattn.recipe import load_target
+
+JETSON = load_target("jetson")
+
+
+def test_engines_of_openvino_are_built_here():
+    assert deferred.elsewhere(load_target("cpu")) is None
+
+
+@pytest.mark.parametrize(
+    ("missing", "module", "target", "why"),
+    [
+        ("TensorRT cannot be used (no module); install it.", None, "jetson", "TensorRT cannot be used (no module)."),
+        (None, None, "jetson", "This machine is no Jetson, the target jetson-orin-nano is p3767-0003 or p3767-0005."),
+        (None, "p3701-0005", "jetson", "This machine is p3701-0005, the target jetson-orin-nano is p3767-0003"),
+        (None, "p3767-0005", "jetson", None),
+        (None, None, "nvidia", None),
+    ],
+)
+def test_those_of_tensorrt_only_on_the_device(missing, module, target, why, monkeypatch):
+    monkeypatch.setattr(tensorrt, "missing", lambda: missing)
+    monkeypatch.setattr(_jetson, "module_id", lambda: module)
+    found = deferred.elsewhere(load_target(target))
+    assert found == why if why is None else found.startswith(why)
+
+
+def a_row(variant, delta=0.0, sqnr=50.0):
+    drift = {"metric_delta": delta, "sqnr_db": sqnr, "max_abs": 1.0}
+    metric = {"name": "top1", "unit": "%", "higher_is_better": True}
+    return Row(Stage.COMPILE, variant, "tensorrt", "deferred", metric=metric, drift=drift, emulated=True)
+
+
+@pytest.mark.parametrize(
+    ("deltas", "limits", "chosen", "said"),
+    [
+        ({"fp32": 0, "fp16": 0, "int8": -0.1}, {}, "fp16", "Whether int8 is faster than fp16 must be measured"),
+        ({"fp32": 0, "fp16": -2, "int8": -0.1}, {}, "fp32", "fp16 loses 2"),
+        ({"int8": -0.1}, {}, "int8", "int8 is inside the budget by emulation"),
+        ({"fp32": -1, "int8": -1}, {}, None, "No variant is inside the budget"),
+        ({"fp16": 0}, {"latency_p99_ms_max": 5.0}, "fp16", "The limit of 5 ms is judged on the device"),
+    ],
+)
+def test_what_ships_is_decided_by_emulated_accuracy_alone(deltas, limits, chosen, said):
+    """FP16 before FP32, INT8 only where nothing else is: that it is faster, nobody has measured."""
+    state = SimpleNamespace(limits=Limits(**{"metric_drop_max": 0.5, **limits}))
+    found = deferred.select(state, [a_row(variant, delta) for variant, delta in deltas.items()])
+    assert found.variant == chosen
+    assert any(said in sentence for sentence in found.why)
+
+
+def graph(kind, folder):
+    """A graph of one operator as a finished artifact, and its store."""
+    node = helper.make_node(kind, ["x"], ["y"], name="only")
+    model = helper.make_model(
+        helper.make_graph(
+            [node],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+
+    def write(work, out):
+        (out / "model.onnx").write_bytes(model.SerializeToString())
+
+    return Store(folder).build(Stage.EXPORT, "fp32", {"kind": kind}, write)
+
+
+def test_the_rules_of_the_target_are_a_gate(tmp_path, monkeypatch):
+    """Bernoulli is no operator of TensorRT; Relu is."""
+    context = SimpleNamespace(target=JETSON)
+    why, notes = deferred.refusal(context, graph("Relu", tmp_path), {})
+    assert (why, notes) == (None, ())
+    bad = graph("Bernoulli", tmp_path)
+    why, _ = deferred.refusal(context, bad, {})
+    assert why.startswith("TensorRT 10.3 would refuse it or compute something else: Bernoulli 'only'")
+
+    rows = []
+    state = SimpleNamespace(context=None, add=lambda *made: rows.extend(made), row=lambda name: a_row("fp32"))
+    state.context = SimpleNamespace(
+        target=JETSON, wanted=[Precision.FP32, Precision.INT8], elsewhere="No TensorRT here."
+    )
+    monkeypatch.setattr(stages, "ranges", lambda context, exported: {})
+    sound = deferred.engines(state, {Precision.FP32: bad}, bad)
+    assert sound == [] and [row.status for row in rows] == ["failed", "unsupported"]
+
+
+def test_a_deferred_row_has_the_accuracy_of_its_graph_and_an_estimate(tmp_path, monkeypatch):
+    made = graph("Relu", tmp_path)
+    judged = replace(a_row("fp32", -0.2), stage=Stage.EXPORT, emulation={"metric": 1.0, "sqnr_db": 60.0})
+    rows = []
+    context = SimpleNamespace(target=JETSON, wanted=[Precision.FP32], elsewhere="No TensorRT here.")
+    state = SimpleNamespace(context=context, add=lambda *new: rows.extend(new), row=lambda name: judged)
+    monkeypatch.setattr(stages, "ranges", lambda context, exported: {})
+    (row,) = deferred.engines(state, {Precision.FP32: made}, made)
+    values = row.to_dict()
+    assert (values["status"], values["emulated"], values["drift"]["metric_delta"]) == ("deferred", True, -0.2)
+    assert values["artifact"]["sha256"] == made.sha256 and values["latency"] is None
+    assert values["emulation"] == {"metric": 1.0, "sqnr_db": 60.0}
+    assert values["estimate"]["bound_ms"] > 0 and "Estimate, not measured" in values["estimate"]["sentence"]
+    assert "python -m edgeattn.runtime build BUNDLE" in values["reason"]
+
+
+def test_what_fp16_cannot_hold_is_found_by_the_ranges(tmp_path):
+    """The gate is given how large the FP32 graph's tensors became."""
+    from edgeattn.quantize.fp16 import to_fp16
+
+    nodes = [
+        helper.make_node("Mul", ["x", "c"], ["z"], name="up"),
+        helper.make_node("Mul", ["z", "d"], ["y"], name="dn"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy"]
+    constants = [numpy_helper.from_array(np.float32(value), name) for name, value in (("c", 3e4), ("d", 1e-4))]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", values[:1], values[1:], constants),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+
+    def write(work, out):
+        (out / "model.onnx").write_bytes(to_fp16(onnx.shape_inference.infer_shapes(model)).SerializeToString())
+
+    made = Store(tmp_path).build(Stage.QUANTIZE, "fp16", {}, write)
+    context = SimpleNamespace(target=JETSON)
+    assert deferred.refusal(context, made, {})[0] is None
+    why, _ = deferred.refusal(context, made, {"z": 9e4})
+    assert "overflow" in why or "65504" in why
