@@ -45,12 +45,17 @@ from edgeattn.imaging import Preprocess
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
+from edgeattn.remote.device import Device, connect
+from edgeattn.remote.host import Host
 from edgeattn.tasks.base import MetricSpec, metric_of
 
 
 @dataclass(frozen=True)
 class Context:
-    """One run's inputs. `force` rebuilds artifacts that exist; `sign_key` is a private key (PEM) for the bundle."""
+    """One run's inputs. `force` rebuilds artifacts that exist; `sign_key` is a private key (PEM) for the bundle.
+
+    `remote`: another machine that engines are compiled, proven and measured on; None for this one.
+    """
 
     recipe: Recipe
     target: Target
@@ -59,6 +64,14 @@ class Context:
     progress: Progress
     force: bool = False
     sign_key: Path | None = None
+    remote: Host | None = None
+
+    @cached_property
+    def device(self) -> Device | None:
+        """`remote`, reached when it is first asked for. Raises ConnectionFailed, MissingLibrary, StorageError."""
+        if self.remote is None:
+            return None
+        return connect(self.remote, self.target.backend, tasks.module_name(self.recipe.task), self.progress)
 
     @cached_property
     def splits(self) -> Splits:

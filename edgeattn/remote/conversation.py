@@ -47,8 +47,8 @@ class Request:
 def converse(host: Host, request: Request, into: Path | None, progress: Progress) -> dict[str, Any]:
     """The result record (`values`, `files`, `cached`); the files it names are in `into`, named by their SHA-256.
 
-    What is in `into` already is not sent again; None for a question, which brings no files. Raises what the step raised there, as it said it, and ConnectionFailed,
-    MissingLibrary or InputError where it did not come to that.
+    What is in `into` already is not sent again; None for a question, which brings no files. Raises what the step
+    raised there, as it said it, and ConnectionFailed, MissingLibrary or InputError where it did not come to that.
     """
     listed = {name: _entry(source) for name, source in request.files.items()}
     sources: dict[str, Source] = {listed[name]["sha256"]: source for name, source in request.files.items()}

@@ -5,6 +5,7 @@ Root alone may make a user and start an sshd for it; elsewhere these tests are s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -76,10 +77,8 @@ class Box:
             "GlobalKnownHostsFile=/dev/null",
         )
 
-    def host(self, *more: str, python: str | None = None, **changes: str) -> Host:
-        """With `changes` of options, such as `Port="1"`, and further ones."""
-        kept = [changes.pop(o.partition("=")[0], None) or o for o in self.options]
-        return Host(self.address, (*more, *(o if "=" in o else o for o in kept), *changes.values()), python or self.python)
+    def host(self) -> Host:
+        return Host(self.address, self.options, self.python)
 
     def arguments(self, *more: str) -> list[str]:
         """The same for the command line."""
@@ -95,18 +94,13 @@ class Box:
     def cut(self) -> None:
         """Every connection ends at once, as when a cable is pulled and the kernel has noticed."""
         for process in self.sessions():
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                pass
 
     def processes(self) -> list[psutil.Process]:
         """What runs there as the user, sshd's own aside."""
-        found = []
-        for process in psutil.process_iter(["username", "name"]):
-            if process.info["username"] == self.user and not process.info["name"].startswith("sshd"):
-                found.append(process)
-        return found
+        every = psutil.process_iter(["username", "name"])
+        return [p for p in every if p.info["username"] == self.user and not p.info["name"].startswith("sshd")]
 
     def records(self) -> dict[str, Path]:
         """`step name` -> its record, a letter appended where a name occurs again."""

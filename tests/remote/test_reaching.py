@@ -28,7 +28,19 @@ def reach(where: Host):
 def test_the_far_side_has_three_libraries_and_no_more(box):
     for name in ("numpy", "cv2", "openvino"):
         assert box.run(f"import {name}").returncode == 0, name
-    for name in ("torch", "pydantic", "click", "onnx", "onnxruntime", "nncf", "yaml", "filelock", "rich", "scipy", "edgeattn"):
+    for name in (
+        "torch",
+        "pydantic",
+        "click",
+        "onnx",
+        "onnxruntime",
+        "nncf",
+        "yaml",
+        "filelock",
+        "rich",
+        "scipy",
+        "edgeattn",
+    ):
         ended = box.run(f"import {name}")
         assert ended.returncode == 1 and f"No module named '{name}'" in ended.stderr, name
 
@@ -70,7 +82,9 @@ def test_a_key_that_is_not_accepted(box):
 
 
 def test_nobody_answers(box):
-    with pytest.raises(ConnectionFailed, match=r"cannot be reached \(.*Connection refused\); check that this works: ssh"):
+    with pytest.raises(
+        ConnectionFailed, match=r"cannot be reached \(.*Connection refused\); check that this works: ssh"
+    ):
         reach(changed(box, Port=1))
 
 
