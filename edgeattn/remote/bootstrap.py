@@ -11,6 +11,7 @@ bytes as it says.
 
 import errno
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -207,9 +208,9 @@ def _serve(channel: Channel, stream: BinaryIO, request: Any) -> int:
     code = place / "packages" / package["sha256"]
     unpack(place / "files" / package["sha256"], code)
     sys.path[:] = [str(code), *filter(None, sys.path)]
-    from edgeattn.remote import far
-
-    return far.serve(channel, place, request)
+    # By name: it is the one that was just unpacked, and it imports this file in its turn.
+    far = importlib.import_module("edgeattn.remote.far")
+    return int(far.serve(channel, place, request))
 
 
 def _content(path: Path) -> Any:

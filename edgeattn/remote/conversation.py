@@ -157,13 +157,13 @@ class _Line:
         """The files that the far side lacks, one behind the other."""
         sizes = [len(source) if isinstance(source, bytes) else source.stat().st_size for source in sources]
         total, sent = sum(sizes), 0
+        amount = f"{total / _MB:.1f} MB" if total >= _MB else f"{total / 1e3:.0f} kB"
         for source in sources:
             for chunk in _chunks(source):
                 if not self._write(chunk):
                     return  # it has ended, and has said why
                 sent += len(chunk)
-                text = f"sending {total / _MB:.1f} MB to {self.host.address}"
-                progress(round(sent / _MB), round(total / _MB), text)
+                progress(round(sent / _MB), round(total / _MB), f"sending {amount} to {self.host.address}")
 
     def fetch(self, entry: Mapping[str, Any], into: Path) -> None:
         """One file that the far side sends, to `into/<sha256>`. Raises ConnectionFailed, StorageError."""

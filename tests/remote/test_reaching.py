@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from edgeattn import host
-from edgeattn.errors import ConnectionFailed, InputError, MissingLibrary
+from edgeattn.errors import ConnectionFailed, InputError, MissingLibrary, ModelError, StorageError
 from edgeattn.remote.device import connect
 from edgeattn.remote.host import Host
 
@@ -26,23 +28,14 @@ def reach(where: Host):
 
 
 def test_the_far_side_has_three_libraries_and_no_more(box):
-    for name in ("numpy", "cv2", "openvino"):
-        assert box.run(f"import {name}").returncode == 0, name
-    for name in (
-        "torch",
-        "pydantic",
-        "click",
-        "onnx",
-        "onnxruntime",
-        "nncf",
-        "yaml",
-        "filelock",
-        "rich",
-        "scipy",
-        "edgeattn",
-    ):
-        ended = box.run(f"import {name}")
-        assert ended.returncode == 1 and f"No module named '{name}'" in ended.stderr, name
+    assert box.run("import numpy, cv2, openvino").returncode == 0
+    others = "torch pydantic click onnx onnxruntime nncf yaml filelock rich scipy edgeattn"
+    tried = (
+        f"for name in {others.split()}:\n"
+        "    try:\n        __import__(name)\n"
+        "    except ModuleNotFoundError as error:\n        assert error.name == name; print(name, end=' ')\n"
+    )
+    assert box.run(tried).stdout.strip() == others
 
 
 def test_what_is_there(box):
@@ -125,3 +118,30 @@ def test_a_login_script_that_greets(box):
         assert reach(box.host()).cores >= 1
     finally:
         (box.home / ".ssh/rc").unlink()
+
+
+def test_a_step_that_fails_there_says_so_in_its_own_words(fresh, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    device = reach(fresh.host())
+    values = {"backend": "openvino", "precision": "fp32", "threads": 1}
+    with pytest.raises(ModelError, match=rf"^On {fresh.address}: OpenVINO cannot compile .*model\.onnx"):
+        device.step("build", "0" * 32, values, {"model/model.onnx": tmp_path / "model.onnx"}, tmp_path / "fetched")
+    assert fresh.records() == {} and not (tmp_path / "fetched").exists()
+
+
+def test_the_disk_there_is_full(fresh):
+    """Too small for the package alone."""
+    place = fresh.home / ".cache"
+    place.mkdir(exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k,mode=777", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a file system of fixed size cannot be mounted here")
+    try:
+        with pytest.raises(StorageError, match=f"^On {fresh.address}: No space is left on the disk while ") as case:
+            reach(fresh.host())
+        assert "run the same command to resume" in said(case) and "--store" not in said(case)
+        assert list((fresh.root / "files").iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
