@@ -127,6 +127,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """The zip `archive` as `folder`, which appears when it is whole; made anew where a file in it is another."""
     with zipfile.ZipFile(str(archive)) as package:
         if all(_content(folder / name) == package.read(name) for name in package.namelist()):
+            os.utime(folder)  # it is in use, as below
             return
         temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
         shutil.rmtree(str(temporary), ignore_errors=True)
@@ -142,8 +143,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def finished(place: Path, key: Any) -> Any:
     """The record of the finished step `key` whose files are all there and whole; None when there is none."""
+    path = place / "steps" / f"{key}.json"
     try:
-        record = json.loads((place / "steps" / f"{key}.json").read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        os.utime(path)
         sound = all(whole(place / "files" / entry["sha256"]) for entry in record["files"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections import deque
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 from edgeattn import errors
 from edgeattn.artifact import sha256_bytes, sha256_file
+from edgeattn.bundle.archive import unsafe_names
 from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, storage_errors
 from edgeattn.progress import Progress
 from edgeattn.remote import bootstrap, ssh
@@ -79,17 +81,17 @@ def _listen(line: _Line, sources: Mapping[str, Source], into: Path | None, progr
         elif "progress" in record:
             done, total, text = record["progress"]
             line.doing = f"it was busy ({text})"
-            progress(done, total, f"{text}, on {address}")
+            progress(done, total, f"{_printable(text)}, on {address}")
         elif "file" in record and into is not None:
             line.doing = "results were fetched"
             progress(0, 1, f"fetching results from {address}")
             line.fetch(record["file"], into)
         elif "error" in record:
-            kind: type[EdgeattnError] = getattr(errors, record["error"]["kind"])
-            raise kind(f"On {address}: {record['error']['message']}")
+            kind = getattr(errors, record["error"]["kind"], None)
+            known = isinstance(kind, type) and issubclass(kind, EdgeattnError)
+            raise (kind if known else EdgeattnError)(f"On {address}: {_printable(record['error']['message'])}")
         elif "result" in record:
-            result: dict[str, Any] = record["result"]
-            return result
+            return _trusted(record["result"], address)
         elif "hello" in record:
             line.doing = "it looked for what is there already"
     raise line.failure()
@@ -167,6 +169,7 @@ class _Line:
 
     def fetch(self, entry: Mapping[str, Any], into: Path) -> None:
         """One file that the far side sends, to `into/<sha256>`. Raises ConnectionFailed, StorageError."""
+        _trusted({"files": {entry["name"]: entry}}, self.host.address)
         path, left = into / entry["sha256"], int(entry["size"])
         temporary = path.with_name(f".{path.name}.tmp")
         with storage_errors(path):
@@ -217,6 +220,19 @@ class _Line:
             for line in stream:
                 if text := line.decode(errors="replace").strip():
                     self._said.append(text)
+
+
+def _trusted(result: dict[str, Any], address: str) -> dict[str, Any]:
+    """The result, whose names become files here. Raises ConnectionFailed for one that would leave its folder."""
+    files = result["files"]
+    if unsafe_names(files) or not all(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) for entry in files.values()):
+        raise ConnectionFailed(f"{address} sends files with names that no step gives; it is not to be trusted.")
+    return result
+
+
+def _printable(text: str) -> str:
+    """Another machine's words, without signs that would steer the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _entry(source: Source) -> dict[str, Any]:

@@ -162,7 +162,8 @@ def _environment(folder: Path) -> str:
     for name in names:
         if (packages / name).exists():
             shutil.copytree(packages / name, place / name, copy_function=_linked)
-    (place / "sitecustomize.py").write_text(HOLD)
+    (place / "far_hold.py").write_text(HOLD)
+    (place / "far_hold.pth").write_text("import far_hold\n")  # not sitecustomize: a distribution may have its own
     return str(folder / "bin/python")
 
 

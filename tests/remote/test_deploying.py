@@ -129,7 +129,7 @@ def test_a_whole_deployment(box, deployed):
     assert "is not worth it against fp32" in values["selected"]["why"] or "int8 is faster" in values["selected"]["why"]
     for text in ("report.md", "report.html"):
         assert box.address in (tool.folder / "out" / text).read_text()
-    for step in ("compiling the fp32 engine", "checking the accuracy of compile/int8", "self-test of the bundle"):
+    for step in ("compiling the fp32 engine", "checking the accuracy of compile/fp32", "self-test of the bundle"):
         assert f"{step}, on {box.address}" in err
 
 
