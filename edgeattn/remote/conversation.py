@@ -87,9 +87,7 @@ def _listen(line: _Line, sources: Mapping[str, Source], into: Path | None, progr
             progress(0, 1, f"fetching results from {address}")
             line.fetch(record["file"], into)
         elif "error" in record:
-            kind = getattr(errors, record["error"]["kind"], None)
-            known = isinstance(kind, type) and issubclass(kind, EdgeattnError)
-            raise (kind if known else EdgeattnError)(f"On {address}: {_printable(record['error']['message'])}")
+            raise _error(record["error"], address)
         elif "result" in record:
             return _trusted(record["result"], address)
         elif "hello" in record:
@@ -220,6 +218,14 @@ class _Line:
             for line in stream:
                 if text := line.decode(errors="replace").strip():
                     self._said.append(text)
+
+
+def _error(told: Mapping[str, str], address: str) -> EdgeattnError:
+    """What was raised there, as the same class here."""
+    kind = getattr(errors, told["kind"], None)
+    if not (isinstance(kind, type) and issubclass(kind, EdgeattnError)):
+        kind = EdgeattnError
+    return kind(f"On {address}: {_printable(told['message'])}")
 
 
 def _trusted(result: dict[str, Any], address: str) -> dict[str, Any]:
