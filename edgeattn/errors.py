@@ -8,7 +8,8 @@
     |   `-- BundleError          a bundle that is truncated, altered or not for this machine
     |-- MachineError          3  this machine lacks something
     |   |-- MissingLibrary       a Python library or one of its devices
-    |   `-- StorageError         the disk is full or not writable
+    |   |-- StorageError         the disk is full or not writable
+    |   `-- ConnectionFailed     another machine that cannot be reached, refuses us, or was lost on the way
     `-- StageFailed           1  a stage ran and its own proof said no (parity, self-test, a training that diverged)
 
 A message is one sentence or two: what, where, what was expected, what to do.
@@ -57,6 +58,10 @@ class MissingLibrary(MachineError):
 
 
 class StorageError(MachineError):
+    pass
+
+
+class ConnectionFailed(MachineError):
     pass
 
 

@@ -24,6 +24,14 @@ def code_version(*modules: str) -> str:
     Comments, docstrings and formatting do not count: editing them must not retrain a model. Raises RecipeError for a
     module, which can only be somebody's own, that is no file or not Python.
     """
+    return sha256_json({module: _module_hash(module) for module in modules_of(*modules)})[:16]
+
+
+def modules_of(*modules: str) -> set[str]:
+    """The named modules and every one that they import of edgeattn or of their own package, but for neutral ones.
+
+    Raises RecipeError as `code_version`.
+    """
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -32,7 +40,7 @@ def code_version(*modules: str) -> str:
             continue
         found.add(module)
         waiting += _imports(module)
-    return sha256_json({module: _module_hash(module) for module in found})[:16]
+    return found
 
 
 def library_versions(*names: str) -> dict[str, str]:
@@ -64,7 +72,7 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def _file(module: str) -> Path | None:
+def source_of(module: str) -> Path | None:
     """The source of a module, found without importing anything; None for what is none, such as a class in one."""
     package, _, inside = module.partition(".")
     for root in (_PACKAGE,) if package == _NAME else _folders(package):
@@ -84,7 +92,7 @@ def _folders(package: str) -> tuple[Path, ...]:
 
 @cache
 def _source(module: str) -> str:
-    file = _file(module)
+    file = source_of(module)
     if file is None:
         raise RecipeError(f"The module {module} has no source file; a model of one's own is a file of Python.")
     try:
@@ -96,9 +104,9 @@ def _source(module: str) -> str:
 def _tree(module: str) -> ast.Module:
     source = _source(module)
     try:
-        return ast.parse(source, filename=str(_file(module)))
+        return ast.parse(source, filename=str(source_of(module)))
     except (SyntaxError, ValueError) as error:  # ValueError: zeros in the text
-        raise RecipeError(f"The module {module} is not Python ({error}); correct {_file(module)}.") from error
+        raise RecipeError(f"The module {module} is not Python ({error}); correct {source_of(module)}.") from error
 
 
 @cache
@@ -130,14 +138,14 @@ def _imports(module: str) -> set[str]:
             origin = _origin(node, module)
             named.update((origin, *(f"{origin}.{alias.name}" for alias in node.names)))
     packages = {_NAME, module.partition(".")[0]}
-    return {name for name in named if name.partition(".")[0] in packages and _file(name) is not None}
+    return {name for name in named if name.partition(".")[0] in packages and source_of(name) is not None}
 
 
 def _origin(node: ast.ImportFrom, module: str) -> str:
     """The full name of what `node` of `module` imports from, relative or not."""
     if not node.level:
         return node.module or ""
-    file = _file(module)
+    file = source_of(module)
     package = module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
     relative = "." * node.level + (node.module or "")
     try:

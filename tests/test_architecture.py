@@ -23,6 +23,7 @@ STEPS = (
     {"backends"},
     {"train", "export", "quantize", "lint", "measure", "bundle", "report"},
     {"runtime"},
+    {"remote"},
     {"pipeline"},
     {"cli"},
 )
@@ -53,6 +54,16 @@ DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing"
 DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
 DEVICE_FILES += ("backends._openvino", "backends._telemetry", "backends.tensorrt", "backends._tensorrt")
 DEVICE_FILES += ("backends._cuda", "backends._jetson", "backends._file_lock", "jetpack")
+# What `remote` sends along to another machine, to prove and measure engines there.
+DEVICE_FILES += (
+    "stats",
+    "measure",
+    "remote.__init__",
+    "remote.bootstrap",
+    "remote.far",
+    "remote.steps",
+    "remote.shards",
+)
 NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
 
 
@@ -139,7 +150,7 @@ def test_what_the_device_imports_loads_nothing_heavy():
     heavy = {*HOMES, "scipy", "psutil"} - {"openvino"}
     code = (
         "import sys, edgeattn, edgeattn.runtime, edgeattn.tasks, edgeattn.tasks.classify, edgeattn.backends.openvino\n"
-        "import edgeattn.backends.tensorrt\n"
+        "import edgeattn.backends.tensorrt, edgeattn.remote.steps, edgeattn.measure.latency, edgeattn.measure.drift\n"
         f"print(*sorted(set(sys.modules) & {heavy!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

@@ -85,9 +85,11 @@ def describe(row: Row) -> str:
     if row.drift and row.drift["sqnr_db"] is not None:
         parts.append(f"{row.drift['sqnr_db']:.1f} dB")
     if row.latency:
-        low, high = row.latency["ratio_ci95"]
-        ratio = row.latency["ratio_to_reference"]
-        parts.append(f"p50 {row.latency['p50_ms']:.3f} ms, x{ratio:.3f} ({low:.3f} to {high:.3f})")
+        # On another machine the reference does not run; what engines are compared with there is told with it.
+        timed = row.latency if row.latency["ratio_to_reference"] is not None else row.latency["device_ratio"]
+        ratio, (low, high) = timed.get("ratio_to_reference", timed.get("ratio")), timed["ratio_ci95"]
+        of = f" of {timed['reference']}" if "reference" in timed else ""
+        parts.append(f"p50 {row.latency['p50_ms']:.3f} ms, x{ratio:.3f} ({low:.3f} to {high:.3f}){of}")
     if row.seconds is not None and row.status != "cached":
         parts.append(f"{row.seconds:.1f} s")
     return "; ".join(parts)

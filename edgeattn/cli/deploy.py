@@ -19,5 +19,6 @@ command = stage_command(
       edgeattn deploy digit_scenes --set train.epochs=20 --set budget.metric_drop_max=0.2
       EDGEATTN_DATA=~/data edgeattn deploy cifar10 --target cpu --out reports/cifar10
       edgeattn deploy digit_scenes --json -q > report.json
+      edgeattn deploy digit_scenes --target cpu --host user@box
     """,
 )

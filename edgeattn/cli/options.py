@@ -56,6 +56,32 @@ def run_options(command: F) -> F:
     )
 
 
+def host_options(command: F) -> F:
+    """Where engines are compiled and measured, when it is not here."""
+    return _decorated(
+        command,
+        click.option(
+            "--host",
+            metavar="USER@DEVICE",
+            help="Compile, prove and measure on this machine, over ssh. Keys only; its host key must be known.",
+        ),
+        click.option(
+            "--host-python",
+            default="python3",
+            show_default=True,
+            metavar="PATH",
+            help="The Python there that has NumPy, OpenCV and the engine's library.",
+        ),
+        click.option(
+            "--ssh-option",
+            "ssh_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="As ssh -o, such as Port=2222; repeatable. What is always so goes into ~/.ssh/config.",
+        ),
+    )
+
+
 def _decorated(command: F, *decorators: Callable[[F], F]) -> F:
     """`command` as if the decorators stood above it in this order."""
     for decorator in reversed(decorators):

@@ -14,9 +14,10 @@ import click
 from edgeattn.artifact import Stage, Store
 from edgeattn.cli import summary
 from edgeattn.cli.console import RunConsole
-from edgeattn.cli.options import data_root, echo_json, run_options
-from edgeattn.errors import StorageError
+from edgeattn.cli.options import data_root, echo_json, host_options, run_options
+from edgeattn.errors import InputError, StorageError
 from edgeattn.recipe import load_recipe, load_target
+from edgeattn.remote.host import Host
 
 
 def stage_command(stage: Stage, name: str, description: str) -> click.Command:
@@ -27,7 +28,8 @@ def stage_command(stage: Stage, name: str, description: str) -> click.Command:
     def command(**options: Any) -> None:
         sys.exit(run_until(stage, **options))
 
-    return command
+    # Options may be added to a finished command as well: the stages before make nothing that is for a machine.
+    return host_options(command) if stage in (Stage.COMPILE, Stage.BUNDLE) else command
 
 
 def run_until(
@@ -44,6 +46,9 @@ def run_until(
     as_json: bool,
     verbose: bool,
     quiet: bool,
+    host: str | None = None,
+    host_python: str = "python3",
+    ssh_options: tuple[str, ...] = (),
 ) -> int:
     """Validate everything first, run, write the report, print the closing summary; returns the exit code."""
     from edgeattn import pipeline, report
@@ -53,6 +58,7 @@ def run_until(
 
     chosen = load_recipe(recipe, overrides, seed)
     device = load_target(target)
+    remote = _remote(host, host_python, ssh_options)
     folder = out or Path("reports") / f"{chosen.name}-{device.name}" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
     # What the run itself unpacks of bundles stays in the store, not in the home folder.
     os.environ.setdefault("EDGEATTN_CACHE", str(store / "cache"))
@@ -65,11 +71,12 @@ def run_until(
             progress=console.progress,
             force=force,
             sign_key=sign_key,
+            remote=remote,
         )
         validate(context, stage)
         check_writable(store, folder)
         result = pipeline.run(context, console.row, until=stage)
-    result["command"] = _command_line(recipe, target, overrides, seed, stage)
+    result["command"] = _command_line(recipe, target, overrides, seed, stage, host)
     bundle = _copy_bundle(result, folder)
     report.render(result, folder)
     if as_json:
@@ -105,11 +112,23 @@ def _copy_bundle(result: dict[str, Any], folder: Path) -> Path | None:
     return copy
 
 
-def _command_line(recipe: str, target: str, overrides: tuple[str, ...], seed: int | None, stage: Stage) -> str:
+def _remote(host: str | None, python: str, ssh_options: tuple[str, ...]) -> Host | None:
+    if host is not None:
+        return Host(host, ssh_options, python)
+    if ssh_options or python != "python3":
+        raise InputError("--ssh-option and --host-python are for another machine; name it with --host USER@DEVICE.")
+    return None
+
+
+def _command_line(
+    recipe: str, target: str, overrides: tuple[str, ...], seed: int | None, stage: Stage, host: str | None
+) -> str:
     import shlex
 
     name = "deploy" if stage is Stage.BUNDLE else stage.value
     words = ["edgeattn", name, recipe, "--target", target]
+    if host is not None:
+        words += ["--host", host]
     for override in overrides:
         words += ["--set", override]
     if seed is not None:

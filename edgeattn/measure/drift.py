@@ -103,16 +103,21 @@ def run_outputs(runner: Runner, framings: Iterable[Framing]) -> tuple[list[dict[
     """
     collected, views = [], []
     for index, framing in enumerate(framings):
-        outputs = framing.merge([runner.infer(call) for call in framing.calls])
-        for name, value in outputs.items():
-            if not np.isfinite(value).all():
-                raise StageFailed(
-                    f"Output '{name}' holds NaN or infinite values for sample {index}; if the FP32 model is sound "
-                    "there, this variant overflows: keep the layers that do so in higher precision."
-                )
-        collected.append(outputs)
+        collected.append(frame_outputs(runner, framing, index))
         views.append(framing.views)
     return collected, views
+
+
+def frame_outputs(runner: Runner, framing: Framing, index: int) -> dict[str, NDArray[Any]]:
+    """The outputs of sample `index`; raises as `run_outputs`."""
+    outputs = framing.merge([runner.infer(call) for call in framing.calls])
+    for name, value in outputs.items():
+        if not np.isfinite(value).all():
+            raise StageFailed(
+                f"Output '{name}' holds NaN or infinite values for sample {index}; if the FP32 model is sound "
+                "there, this variant overflows: keep the layers that do so in higher precision."
+            )
+    return outputs
 
 
 def measure_metric(

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from edgeattn import backends, host
 from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
 from edgeattn.pipeline import bundling, checks, deferred, given, stages
+from edgeattn.pipeline.place import HERE, place_of
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built, unlike_its_file
 from edgeattn.pipeline.stages import Context
@@ -83,25 +83,25 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
 
 def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     context = state.context
-    backend = context.target.backend
-    native = backends.find_compiler(backend).precisions()
+    backend, place = context.target.backend, place_of(context)
+    native = place.precisions(context)
 
     def compiled(precision: Precision) -> Row:
         reason = None
         if precision.value not in native:
-            reason = f"{host.cpu_model()} does not execute {precision.value} natively; it has {', '.join(native)}."
+            reason = f"{place.processor()} does not execute {precision.value} natively; it has {', '.join(native)}."
         elif precision not in graphs:
             reason = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
         if reason is not None:
             return Row(Stage.COMPILE, precision.value, backend, "unsupported", reason=reason)
         graph = graphs[precision]
-        make = stages.compile_engine
+        make = place.compile_engine
         row = _made(Stage.COMPILE, precision.value, backend, lambda: make(context, graph, precision))
         if row.artifact is None:
             return row
         engine = row.artifact.json("engine.json")
         execution = {"layers": engine["layers"], "macs": engine["macs"]}
-        return replace(row, execution=execution, notes=tuple(engine["notes"]))
+        return replace(row, execution=execution, notes=(*engine["notes"], *place.notes()))
 
     _checked(state, [compiled(precision) for precision in context.wanted])
 
@@ -117,8 +117,11 @@ def _select_and_bundle(state: Run, graphs: dict[Precision, Artifact]) -> None:
         Stage.BUNDLE,
         chosen.variant,
         chosen.backend,
-        lambda: bundling.bundle(state.context, graph, engine),
-        notes=("the whole call as an app makes it: frame preparation, engine, decoding",),
+        lambda: place_of(state.context).bundle(state.context, graph, engine),
+        notes=(
+            "the whole call as an app makes it: frame preparation, engine, decoding",
+            *place_of(state.context).notes(),
+        ),
     )
     state.bundle = _only(_checked(state, [row], beside=[chosen]))
 
@@ -138,7 +141,7 @@ def _defer(state: Run, graphs: dict[Precision, Artifact], exported: Artifact, *,
         Stage.BUNDLE,
         chosen,
         context.target.backend,
-        lambda: bundling.bundle_portable(context, graph, chosen),
+        lambda: bundling.bundle(context, graph, None),
         emulated=True,
         notes=("the whole call as an app makes it, with ONNX Runtime in place of the engine",),
     )
@@ -172,13 +175,14 @@ def _checked(state: Run, rows: list[Row], beside: list[Row] | None = None) -> li
     Returns the sound ones. `beside` are rows of earlier stages that run along, as parents to compare with.
     """
     context = state.context
+    place = place_of(context) if rows and rows[0].stage in (Stage.COMPILE, Stage.BUNDLE) else HERE
     sound: list[Row] = []
     for row in rows:
         if row.artifact is None:
             state.add(row)
             continue
         try:
-            measured, check = checks.accuracy(context, row, state.accuracy.get(checks.REFERENCE))
+            measured, check = place.accuracy(context, row, state.accuracy.get(checks.REFERENCE))
         except (StageFailed, ModelError) as error:
             if isinstance(error, ModelError) and row.name == checks.REFERENCE:
                 raise
@@ -195,9 +199,9 @@ def _checked(state: Run, rows: list[Row], beside: list[Row] | None = None) -> li
     if context.elsewhere is not None:  # how fast this machine is says nothing of the device
         state.add(*sound)
         return sound
-    reference = state.row(checks.REFERENCE)
+    reference = state.row(checks.REFERENCE) if place.has_reference else None
     along = [*([reference] if reference else []), *(beside or [])]
-    timed = checks.latency(context, [*along, *sound])[len(along) :]
+    timed = place.latency(context, [*along, *sound])[len(along) :]
     state.add(*timed)
     return [row for row in timed if row.status != "failed"]
 

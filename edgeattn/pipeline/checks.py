@@ -7,7 +7,7 @@ beside another file than its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,18 @@ _LATENCY_LAYOUT = 2
 Outputs = list[dict[str, NDArray[Any]]]
 
 
-def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Row, Artifact]:
+def accuracy(
+    context: Context,
+    row: Row,
+    reference: Artifact | None,
+    *,
+    run: Callable[[Path], Outputs] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> tuple[Row, Artifact]:
     """The row with its metric and, against the reference's check, its drift; and the check itself.
 
-    Raises StageFailed when an output is not finite.
+    `run(work)` gives the outputs of all evaluation samples in order where it is not this process that runs the model,
+    and `where` the inputs of the check that are then others. Raises StageFailed when an output is not finite.
     """
     artifact = _artifact(row)
 
@@ -48,11 +56,15 @@ def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Ro
         context.progress(0, 1, f"checking the accuracy of {row.name}")
         task, seed = tasks.find(context.recipe.task), context.recipe.seed
         targets: list[Any] = []
-        runner: Runner = open_entry(row.entry, artifact.path, context.threads)
-        try:
-            outputs, views = run_outputs(runner, _framings(context, targets, raw=row.stage is Stage.BUNDLE))
-        finally:
-            runner.close()
+        framings = _framings(context, targets, raw=row.stage is Stage.BUNDLE)
+        if run is not None:
+            outputs, views = run(work), [framing.views for framing in framings]
+        else:
+            runner: Runner = open_entry(row.entry, artifact.path, context.threads)
+            try:
+                outputs, views = run_outputs(runner, framings)
+            finally:
+                runner.close()
         origins = sources(context.splits.evaluation)
         metric, scores = measure_metric(task, context.metric, outputs, targets, views, sources=origins, seed=seed)
         record: dict[str, Any] = {"metric": metric.to_dict(), "drift": None}
@@ -65,19 +77,30 @@ def accuracy(context: Context, row: Row, reference: Artifact | None) -> tuple[Ro
         np.save(out / "scores.npy", scores)
         write_atomic(out / "check.json", json.dumps(record, indent=1))
 
-    check = context.build(Stage.CHECK, f"accuracy-{row.name}", _accuracy_inputs(context, row, reference), make)
+    inputs = {**_accuracy_inputs(context, row, reference), **(where or {})}
+    check = context.build(Stage.CHECK, f"accuracy-{row.name}", inputs, make)
     record = check.json("check.json")
     seconds = round((row.seconds or 0.0) + check.seconds, 3)
     return row.measured(check, metric=record["metric"], drift=record["drift"], seconds=seconds), check
 
 
-def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
+def latency(
+    context: Context,
+    rows: Sequence[Row],
+    *,
+    run: Callable[[Path], dict[str, Any]] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> list[Row]:
     """The rows, the reference among them, with latency and memory from interleaved rounds of all of them.
 
-    One that could not be loaded or run comes back as failed. Raises what the reference raises.
+    One that could not be loaded or run comes back as failed. Raises what the reference raises. `run(work)` gives
+    `{figures, failed}` where it is not this machine that is timed; `where` as in `accuracy`.
     """
 
     def make(work: Path, out: Path) -> None:
+        write_atomic(out / "latency.json", json.dumps(run(work) if run is not None else measure()))
+
+    def measure() -> dict[str, Any]:
         from edgeattn.measure.candidate import Candidate
         from edgeattn.measure.latency import measure_latency
 
@@ -89,7 +112,7 @@ def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
             [candidate(row) for row in rows],
             timed_frames(context),
             reference=REFERENCE,
-            parents=_parents(rows),
+            parents=parents(rows),
             seconds=context.recipe.measure.latency_seconds,
             seed=context.recipe.seed,
             progress=lambda message: context.progress(0, 1, message),
@@ -98,9 +121,9 @@ def latency(context: Context, rows: Sequence[Row]) -> list[Row]:
             name: {"latency": result.to_dict(), "memory": result.memory.to_dict()}
             for name, result in measured.latencies.items()
         }
-        write_atomic(out / "latency.json", json.dumps({"figures": figures, "failed": measured.failed}))
+        return {"figures": figures, "failed": measured.failed}
 
-    variant, inputs = f"latency-{rows[-1].stage.value}", _latency_inputs(context, rows)
+    variant, inputs = f"latency-{rows[-1].stage.value}", {**_latency_inputs(context, rows), **(where or {})}
     check = context.build(Stage.CHECK, variant, inputs, make)
     if check.cached and check.json("latency.json")["failed"]:
         # Figures stay true, but what failed may have lacked the memory or the time that there is now.
@@ -142,7 +165,7 @@ def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
         "layout": _LATENCY_LAYOUT,
         "artifacts": {row.name: _artifact(row).sha256 for row in rows},
         "entries": {row.name: row.entry for row in rows},
-        "parents": _parents(rows),
+        "parents": parents(rows),
         "threads": context.threads,
         "seconds": context.recipe.measure.latency_seconds,
         "seed": context.recipe.seed,
@@ -164,7 +187,7 @@ def _executed(context: Context, row: Row) -> list[str]:
     return [row.entry.partition(":")[0], *backend_modules(row.backend), tasks.module_name(recipe.task), *network]
 
 
-def _parents(rows: Sequence[Row]) -> dict[str, str]:
+def parents(rows: Sequence[Row]) -> dict[str, str]:
     """Whom each row must beat: INT8 the fastest usual float form there is, the others FP32, a bundle its own engine."""
     names = {row.name for row in rows}
     floats = {"int8": ("fp16", "bf16", "fp32"), "bf16": ("fp32",), "fp16": ("fp32",)}

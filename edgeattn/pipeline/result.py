@@ -34,7 +34,7 @@ def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
         "seed": recipe.seed,
         "git": git_revision(),
         "wall_seconds": round(wall_seconds, 2),
-        "host": host.describe(),
+        "host": {**host.describe(), "device": context.device.describe() if context.device else {}},
         "data": {"name": _data_name(recipe.data), **{name: record[name] for name in _DATA}},
         "budget": recipe.budget.model_dump(),
         "rows": [row.to_dict() for row in state.rows],

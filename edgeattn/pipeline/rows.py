@@ -56,6 +56,9 @@ class Row:
     def candidate(self) -> Candidate:
         """The row as the selection sees it."""
         drift, metric = self.drift or {}, self.metric or {}
+        # On another machine, where the reference does not run, all engines are timed against the most precise one.
+        timed = self.latency or {}
+        ratios = timed.get("device_ratio") or {"ratio": timed.get("ratio_to_reference"), **timed}
         return Candidate(
             variant=self.variant,
             metric_delta=drift.get("metric_delta"),
@@ -64,8 +67,8 @@ class Row:
             sqnr_db=math.inf if drift.get("max_abs") == 0 else drift.get("sqnr_db"),
             p99_ms=(self.latency or {}).get("p99_ms"),
             size_mb=self.artifact.size_bytes / 1e6 if self.artifact else None,
-            ratio_ci95=tuple((self.latency or {}).get("ratio_ci95") or ()) or None,
-            ratio=(self.latency or {}).get("ratio_to_reference"),
+            ratio_ci95=tuple(ratios.get("ratio_ci95") or ()) or None,
+            ratio=ratios["ratio"],
             parent=(self.latency or {}).get("parent"),
             metric=str(metric.get("name", "the metric")),
             unit=str(metric.get("unit", "")),

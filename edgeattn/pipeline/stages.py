@@ -45,6 +45,8 @@ from edgeattn.imaging import Preprocess
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
+from edgeattn.remote.device import Device, connect
+from edgeattn.remote.host import Host
 from edgeattn.tasks.base import MetricSpec, metric_of
 
 _RANGE_SAMPLES = 32
@@ -52,7 +54,10 @@ _RANGE_SAMPLES = 32
 
 @dataclass(frozen=True)
 class Context:
-    """One run's inputs. `force` rebuilds artifacts that exist; `sign_key` is a private key (PEM) for the bundle."""
+    """One run's inputs. `force` rebuilds artifacts that exist; `sign_key` is a private key (PEM) for the bundle.
+
+    `remote`: another machine that engines are compiled, proven and measured on; None for this one.
+    """
 
     recipe: Recipe
     target: Target
@@ -61,6 +66,14 @@ class Context:
     progress: Progress
     force: bool = False
     sign_key: Path | None = None
+    remote: Host | None = None
+
+    @cached_property
+    def device(self) -> Device | None:
+        """`remote`, reached when it is first asked for. Raises ConnectionFailed, MissingLibrary, StorageError."""
+        if self.remote is None:
+            return None
+        return connect(self.remote, self.target.backend, tasks.module_name(self.recipe.task), self.progress)
 
     @cached_property
     def splits(self) -> Splits:
@@ -88,10 +101,10 @@ class Context:
 
     @cached_property
     def elsewhere(self) -> str | None:
-        """Why engines for the target cannot be built on this machine; None when they can."""
+        """Why engines for the target cannot be built in this run; None when they can, here or on `remote`."""
         from edgeattn.pipeline.deferred import elsewhere
 
-        return elsewhere(self.target)
+        return None if self.remote else elsewhere(self.target)
 
     @property
     def threads(self) -> int:

@@ -31,7 +31,7 @@ def validate(context: Context, until: Stage) -> None:
         models.find(recipe.model.name)  # says which there are
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise MissingLibrary(f'{", ".join(missing)} cannot be found; install with: pip install "edgeattn[train]".')
-    if until in (Stage.COMPILE, Stage.BUNDLE) and context.elsewhere is None:
+    if until in (Stage.COMPILE, Stage.BUNDLE) and context.remote is None and context.elsewhere is None:
         backends.find_compiler(context.target.backend)
     _ = context.signed_by  # a key that cannot sign must not be found out after the training
     _check_variants(context)
@@ -54,6 +54,7 @@ def validate(context: Context, until: Stage) -> None:
     unproven = recipe.weights is not None and splits.kind == "image"
     if context.force or unproven or stages.trained(context) is None:
         _check_model(context)
+    _ = context.device  # last: another machine is not asked for anything while something is wrong here
 
 
 def _check_frame(context: Context) -> None:

@@ -42,6 +42,14 @@ def labels(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def where_engines_run(report: Report, row: Row) -> bool:
+    """Whether the row was timed on the machine that the engines are for: latencies of two machines are not compared.
+
+    True of all rows where that is the machine that made the report.
+    """
+    return dig(report, "host", "device", "address") is None or row["stage"] in ("compile", "bundle")
+
+
 def reference_name(report: Report) -> str:
     """The row every drift is measured against, such as `train/fp32`."""
     names = (dig(row, "drift", "reference") for row in report["rows"])

@@ -96,7 +96,7 @@ def world(tmp_path, monkeypatch):
         return row.measured(check, metric=metric, drift=drift if reference else None), check
 
     def latency(context, rows):
-        world.timed.append(([row.name for row in rows], checks._parents(rows)))
+        world.timed.append(([row.name for row in rows], checks.parents(rows)))
         done = []
         for row in rows:
             if error := world.failing.get(f"latency {row.name}"):

@@ -7,16 +7,20 @@ from numpy.typing import NDArray
 
 from edgeattn.report import canvas, placing
 from edgeattn.report.canvas import ACCENT, INK, MUTED
-from edgeattn.report.facts import Report, dig, selected_row
+from edgeattn.report.facts import Report, dig, selected_row, where_engines_run
 from edgeattn.report.plots.rows import label_width, named
 
 
 def draw(report: Report) -> str | None:
-    """Latency against the share of calls below it, per row; the tail gets as much room as the body.
+    """Latency against the share of calls below it, per row of one machine; the tail gets as much room as the body.
 
     The horizontal axis is `1 / (1 - share)`, logarithmic: 50 %, 90 % and 99 % stand about evenly. Nothing is clipped.
     """
-    shown = [(label, row) for label, row in named(report["rows"]) if dig(row, "latency", "samples_ms")]
+    shown = [
+        (label, row)
+        for label, row in named(report["rows"])
+        if dig(row, "latency", "samples_ms") and where_engines_run(report, row)
+    ]
     if not shown:
         return None
     names = [label for label, _ in shown]

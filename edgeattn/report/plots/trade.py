@@ -6,13 +6,24 @@ from collections.abc import Sequence
 
 from edgeattn.report import canvas, placing
 from edgeattn.report.canvas import ACCENT, INK, MUTED, SURFACE
-from edgeattn.report.facts import DONE, Report, Row, bounds, dig, higher_is_better, labels, pareto, selected_row
+from edgeattn.report.facts import (
+    DONE,
+    Report,
+    Row,
+    bounds,
+    dig,
+    higher_is_better,
+    labels,
+    pareto,
+    selected_row,
+    where_engines_run,
+)
 from edgeattn.report.plots.rows import short
 from edgeattn.report.scale import scale_of
 
 
 def trade_points(report: Report) -> list[tuple[str, Row]]:
-    """The rows that have both figures: their label and themselves.
+    """The rows that have both figures: their label and themselves; those that were timed on one machine.
 
     The bundle is no rival of the engine inside it: its latency spans preparation and decoding too.
     """
@@ -21,6 +32,7 @@ def trade_points(report: Report) -> list[tuple[str, Row]]:
         for label, row in zip(labels(report["rows"]), report["rows"], strict=True)
         if row["status"] in DONE
         and row["stage"] != "bundle"
+        and where_engines_run(report, row)
         and dig(row, "metric", "value") is not None
         and dig(row, "latency", "p50_ms") is not None
     ]
@@ -38,9 +50,17 @@ def front(points: Sequence[tuple[str, Row]]) -> list[int]:
 
 
 def p50_interval(row: Row) -> tuple[float, float] | None:
-    """The p50 in ms scaled by the 95 % interval of its ratio to the reference; None for the reference itself."""
+    """The p50 in ms scaled by the 95 % interval of its ratio to the reference; None for the reference itself.
+
+    On another machine the ratio is that to the most precise engine there.
+    """
     p50, ratio = dig(row, "latency", "p50_ms"), dig(row, "latency", "ratio_to_reference")
     interval = bounds(row, "latency", "ratio_ci95")
+    if ratio is None:
+        ratio, interval = (
+            dig(row, "latency", "device_ratio", "ratio"),
+            bounds(row, "latency", "device_ratio", "ratio_ci95"),
+        )
     if p50 is None or not ratio or interval is None:
         return None
     return p50 * interval[0] / ratio, p50 * interval[1] / ratio

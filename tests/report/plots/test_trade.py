@@ -23,6 +23,21 @@ def test_p50_interval_is_the_ratios_scaled():
     assert trade.p50_interval(row) is None
 
 
+def test_latencies_of_two_machines_are_not_compared():
+    report = made.report()
+    report["host"]["device"] = {"jetpack": "6.2"}  # this machine is the device
+    assert len(trade.trade_points(report)) == len(trade.trade_points(made.report()))
+    report["host"]["device"] = {"address": "me@box"}
+    labels = [label for label, _ in trade.trade_points(report)]
+    assert labels and all(label.startswith("compile/") for label in labels)
+
+
+def test_p50_interval_by_the_ratio_on_another_machine():
+    there = {"reference": "compile/fp32", "ratio": 0.5, "ratio_ci95": [0.4, 0.6]}
+    latency = {"p50_ms": 2.0, "ratio_to_reference": None, "ratio_ci95": None, "device_ratio": there}
+    assert trade.p50_interval({"latency": latency}) == pytest.approx((1.6, 2.4))
+
+
 def test_the_front_of_an_error_is_its_lower_side():
     report = made.align()
     points = trade.trade_points(report)

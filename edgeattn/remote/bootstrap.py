@@ -1,0 +1,227 @@
+"""The program that the far side's Python is given on standard input, before anything of this package is there.
+
+Standard library only, and the syntax of Python 3.6, so that a Python that is too old can say so. Standard input holds
+this text, then one line of JSON (the request), then the files that were asked for, then nothing but signs of life.
+Standard output holds records: the byte 0x1E, a JSON object, a newline (RFC 7464); behind a record `file` come as many
+bytes as it says.
+
+    hello {python, executable}   need [sha256, ..]   received sha256   progress [done, total, text]
+    file {name, sha256, size}    error {kind, message}   result {values, files, cached}
+"""
+
+import errno
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# Without a sign of life for so long nobody is there any more; the near side gives one every five seconds.
+PATIENCE_S = 60
+OLDEST = (3, 10)
+_CHUNK = 1 << 20
+
+
+class Channel:
+    """Records to the near side on what was standard output; what libraries print goes to standard error instead."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+
+    def tell(self, **record: Any) -> None:
+        """One record."""
+        self._out.write(b"\x1e" + json.dumps(record).encode() + b"\n")
+        self._out.flush()
+
+    def send(self, name: str, sha256: str, path: Path) -> None:
+        """One file."""
+        with path.open("rb") as file:
+            self.tell(file={"name": name, "sha256": sha256, "size": path.stat().st_size})
+            shutil.copyfileobj(file, self._out, _CHUNK)
+        self._out.flush()
+
+    def fail(self, kind: str, message: str) -> int:
+        """Say why nothing more will come, `kind` being a class of edgeattn/errors.py; returns an exit code."""
+        self.tell(error={"kind": kind, "message": message})
+        return 3
+
+
+def root() -> Path:
+    """Where everything is kept."""
+    return Path.home() / ".cache" / "edgeattn" / "remote"
+
+
+def disk_sentence(error: OSError, place: Path) -> str:
+    """What the operating system says of the disk, as one sentence."""
+    where = error.filename2 or error.filename or place
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"No space is left on the disk while writing {where}; free some space there (all of {root()} may go), "
+            "then run the same command to resume."
+        )
+    return f"{where} cannot be written ({error.strerror}); make it writable for this user."
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; empty when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            for chunk in iter(lambda: file.read(_CHUNK), b""):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def whole(path: Path) -> bool:
+    """Whether the file is there and is what its name, a hash, says. What is something else is removed."""
+    if hash_of(path) == path.name:
+        os.utime(path)  # it is in use, so it is not to be removed as old
+        return True
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return False
+
+
+def receive(stream: Any, path: Path, size: int) -> bool:
+    """Read `size` bytes into `path`, which appears when it is whole. False when they are not what its name says.
+
+    Raises EOFError when the connection ends before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    digest, left = hashlib.sha256(), size
+    try:
+        with temporary.open("wb") as file:
+            while left:
+                signal.alarm(PATIENCE_S)  # ends this process: a connection that is cut silently never ends
+                chunk = stream.read1(min(left, _CHUNK))
+                signal.alarm(0)
+                if not chunk:
+                    raise EOFError
+                file.write(chunk)
+                digest.update(chunk)
+                left -= len(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest.hexdigest() != path.name:
+            return False
+        temporary.replace(path)
+        return True
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """The zip `archive` as `folder`, which appears when it is whole; made anew where a file in it is another."""
+    with zipfile.ZipFile(str(archive)) as package:
+        if all(_content(folder / name) == package.read(name) for name in package.namelist()):
+            os.utime(folder)  # it is in use, as below
+            return
+        temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+        shutil.rmtree(str(temporary), ignore_errors=True)
+        package.extractall(str(temporary))
+    shutil.rmtree(str(folder), ignore_errors=True)
+    try:
+        temporary.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(str(temporary), ignore_errors=True)
+        if not folder.is_dir():
+            raise
+
+
+def finished(place: Path, key: Any) -> Any:
+    """The record of the finished step `key` whose files are all there and whole; None when there is none."""
+    path = place / "steps" / f"{key}.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        os.utime(path)
+        sound = all(whole(place / "files" / entry["sha256"]) for entry in record["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record if sound else None
+
+
+def watch() -> None:
+    """End this process and all that it started once the near side is gone: closed, or silent for a minute."""
+    while True:
+        ready = select.select([0], [], [], PATIENCE_S)[0]
+        if not ready or not os.read(0, 4096):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main() -> int:
+    """Take the request, ask for what is missing, then hand over to edgeattn.remote.far."""
+    channel = Channel()
+    with suppress(OSError):  # it leads a group already
+        os.setsid()  # a process group of its own, which `watch` may end
+    stream = sys.stdin.buffer
+    request = json.loads(stream.readline().decode())
+    version = ".".join(map(str, sys.version_info[:3]))
+    channel.tell(hello={"python": version, "executable": sys.executable})
+    if sys.version_info[:2] < OLDEST:
+        return channel.fail(
+            "MissingLibrary",
+            f"Python 3.10 or newer is needed, {sys.executable} is {version}; install one there and name it with "
+            "--host-python.",
+        )
+    lacking = [requirement for module, requirement in request["needed"] if importlib.util.find_spec(module) is None]
+    if lacking:
+        wanted = " ".join(f"'{requirement}'" for requirement in lacking)
+        return channel.fail(
+            "MissingLibrary",
+            f"{sys.executable} lacks {', '.join(lacking)}; install with: {sys.executable} -m pip install {wanted}",
+        )
+    try:
+        return _serve(channel, stream, request)
+    except EOFError:
+        return 3
+    except OSError as error:
+        return channel.fail("StorageError", disk_sentence(error, root()))
+
+
+def _serve(channel: Channel, stream: BinaryIO, request: Any) -> int:
+    place = root()
+    for name in ("files", "steps", "work", "packages"):
+        (place / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    package = request["package"]
+    wanted = {package["sha256"]: package["size"]}
+    if request["force"] or not finished(place, request["key"]):
+        wanted.update((entry["sha256"], entry["size"]) for entry in request["files"].values())
+    need = [sha256 for sha256 in wanted if not whole(place / "files" / sha256)]
+    channel.tell(need=need)
+    for sha256 in need:
+        if not receive(stream, place / "files" / sha256, wanted[sha256]):
+            return channel.fail(
+                "ConnectionFailed", "A file arrived other than it was sent; run the same command again."
+            )
+        channel.tell(received=sha256)
+    threading.Thread(target=watch, daemon=True).start()
+    code = place / "packages" / package["sha256"]
+    unpack(place / "files" / package["sha256"], code)
+    sys.path[:] = [str(code), *filter(None, sys.path)]
+    # By name: it is the one that was just unpacked, and it imports this file in its turn.
+    far = importlib.import_module("edgeattn.remote.far")
+    return int(far.serve(channel, place, request))
+
+
+def _content(path: Path) -> Any:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

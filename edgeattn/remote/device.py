@@ -1,0 +1,91 @@
+"""A machine that was reached and has all that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.progress import Progress
+from edgeattn.remote.conversation import Request, Source, converse
+from edgeattn.remote.host import Host
+from edgeattn.remote.package import needed, pack
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step: its `values`, and where on this machine the files are that it made. `cached`: found there."""
+
+    values: dict[str, Any]
+    files: dict[str, Path]
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Device:
+    """What is on the other side; see `connect`. `facts` are those of `steps.describe`."""
+
+    host: Host
+    backend: str
+    package: bytes
+    facts: Mapping[str, Any]
+    progress: Progress
+
+    @property
+    def address(self) -> str:
+        return self.host.address
+
+    @property
+    def cpu(self) -> str:
+        return str(self.facts["identity"]["cpu"])
+
+    @property
+    def cores(self) -> int:
+        return int(self.facts["identity"]["cores"])
+
+    @property
+    def precisions(self) -> list[str]:
+        return list(self.facts["precisions"])
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        return dict(self.facts["host"]["packages"])
+
+    def describe(self) -> dict[str, Any]:
+        """The report's `host.device`."""
+        return {"address": self.address, **{k: v for k, v in self.facts["host"].items() if k != "device"}}
+
+    def step(
+        self,
+        name: str,
+        key: str,
+        values: Mapping[str, Any],
+        files: Mapping[str, Source],
+        into: Path,
+        *,
+        force: bool = False,
+    ) -> Done:
+        """Run the step `name` of `steps` there, or take its record `key`; its files are fetched to below `into`.
+
+        `key` is a hash of all that the result depends on. `files` are sent as far as they are not there. `into` may be
+        given again after a failure, and keeps what was fetched by then. Raises what the step raises there, with the
+        host's name before it, and ConnectionFailed, StorageError.
+        """
+        request = Request(name, key, values, self.package, needed(self.backend), files, force)
+        result = converse(self.host, request, into, self.progress)
+        fetched = {file: into / entry["sha256"] for file, entry in result["files"].items()}
+        return Done(result["values"], fetched, result["cached"])
+
+
+def connect(host: Host, backend: str, task_module: str, progress: Progress) -> Device:
+    """Go there, check Python and libraries, and ask what it is.
+
+    `task_module`: the full name of the recipe's task. Raises ConnectionFailed, MissingLibrary, StorageError, and
+    InputError for options that ssh does not take.
+    """
+    package = pack(task_module)
+    progress(0, 1, f"connecting to {host.address}")
+    question = Request("describe", None, {"backend": backend}, package, needed(backend))
+    facts = converse(host, question, None, progress)["values"]
+    return Device(host, backend, package, facts, progress)
