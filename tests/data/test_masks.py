@@ -301,6 +301,15 @@ def test_the_same_image_in_two_splits(root: Path) -> None:
         load(replace(BASE, eval_last=1), root, 0)
 
 
+def test_of_large_folders_size_and_time_alone_make_no_two_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (0, 9):  # of one size, and of one time
+        put(root / "set" / "images" / f"{number}.png", image(0))
+        os.utime(root / "set" / "images" / f"{number}.png", (1, 1))
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 1)
+    splits = load(replace(BASE, eval_last=1), root, 0)
+    assert names(splits.evaluation) == ["images/9.png"]
+
+
 def test_fingerprints_follow_images_masks_and_settings(root: Path) -> None:
     def prints(settings: Settings = BINARY) -> tuple[str, str]:
         splits = load(settings, root, 0)
