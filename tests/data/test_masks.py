@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from sample_hashes import dataset_hashes
 
 from edgeattn.data import masks
-from edgeattn.data.base import assert_disjoint, dataset_hashes
+from edgeattn.data.base import assert_disjoint
 from edgeattn.data.masks import Settings, decode_mask, load
 from edgeattn.errors import DataError, MissingLibrary
 from edgeattn.recipe import parse_settings
