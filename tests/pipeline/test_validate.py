@@ -104,8 +104,8 @@ REFUSED = {
     ),
     "boxes to be turned": (
         {"task": "detect", "kind": "boxes", "train": {"epochs": 1, "augment": {"rotate": 15}}},
-        "recipe mine: train.augment.rotate must be 0 where boxes are taught, got 15: the upright box around a turned one "
-        "is larger than the object in it; use flip, shift and scale.",
+        "recipe mine: train.augment.rotate must be 0 where boxes are taught, got 15: the upright box around a turned "
+        "one is larger than the object in it; use flip, shift and scale.",
     ),
     "data of another kind": (
         {"kind": "mask"},
