@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 def command(bundle: Path, source: str, out: Path | None, key: Path | None, threads: int | None, as_json: bool) -> None:
     """Run BUNDLE on every frame of a source and print the results; with --out, write them drawn on the frames.
 
+    A model of two frames, as those that align, gets each frame together with the one before it, the first one with
+    itself; its result is drawn on the later one.
+
     \b
     Examples:
       edgeattn run digit_scenes-cpu.edgeattn --source photo.jpg

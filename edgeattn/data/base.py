@@ -151,11 +151,6 @@ def origin_hashes(sample: Sample, kind: str) -> list[str]:
     return [frame_hash(image) for image in images]
 
 
-def dataset_hashes(dataset: Dataset) -> list[str]:
-    """`sample_hash` of every sample, in order. Decodes all of them."""
-    return [sample_hash(dataset[i]) for i in range(len(dataset))]
-
-
 def set_hash(hashes: Sequence[str]) -> str:
     """One hash for a set of samples, whatever their order."""
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits
-from edgeattn.data.labelled import Reader, draw_calibration, identify
+from edgeattn.data.labelled import Reader, check_disjoint, draw_calibration, identify
 from edgeattn.errors import DataError
 from edgeattn.imaging import decode_image, printable
 
@@ -88,7 +87,7 @@ def make_splits(
     }
     files = {split: [image.file for image in images.images] for split, images in parts.items()}
     identities = identify(reader, files)
-    _check_disjoint(parts, identities, reader)
+    check_disjoint(files, identities, reader)
     described = {
         split: [
             [printable(image.file), [list(box) for box in image.boxes], value]
@@ -106,15 +105,3 @@ def make_splits(
         training_fingerprint=f"{name}-{sha256_json(identity)[:32]}",
         kind="boxes",
     )
-
-
-def _check_disjoint(parts: Mapping[str, BoxedImages], identities: Mapping[str, Sequence[str]], reader: Reader) -> None:
-    for first, second in combinations(parts, 2):
-        seen = dict(zip(identities[first], parts[first].images, strict=True))
-        for value, image in zip(identities[second], parts[second].images, strict=True):
-            if value in seen:
-                raise DataError(
-                    f"{reader.where(image.file)} in the {second} split is the same image as "
-                    f"{printable(seen[value].file)} in the {first} split; remove one of them or change the lists, or "
-                    "the evaluation would not be honest."
-                )

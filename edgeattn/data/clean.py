@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ import numpy as np
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
 from edgeattn.data.degrade import Degradation
-from edgeattn.data.labelled import FolderReader, by_name, draw_calibration, identify
+from edgeattn.data.labelled import FolderReader, by_name, check_disjoint, draw_calibration, identify
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, decode_image, printable
 
@@ -178,18 +177,12 @@ def _images(path: Path, folder: str) -> list[str]:
 
 def _described(reader: FolderReader, files: dict[str, list[str]]) -> dict[str, list[list[str]]]:
     """Name and identity of every file by split. Raises DataError when two splits share an image."""
-    described, owners = {}, {}
-    for split, identities in identify(reader, files).items():
-        described[split] = [[printable(name), value] for name, value in zip(files[split], identities, strict=True)]
-        owners[split] = dict(zip(identities, files[split], strict=True))
-    for first, second in combinations(owners, 2):
-        if shared := sorted(owners[first].keys() & owners[second].keys()):
-            raise DataError(
-                f"{reader.where(owners[second][shared[0]])} in the {second} split is the same image as "
-                f"{reader.where(owners[first][shared[0]])} in the {first} split; remove one of them or change the "
-                "split, or the evaluation would not be honest."
-            )
-    return described
+    identities = identify(reader, files)
+    check_disjoint(files, identities, reader)
+    return {
+        split: [[printable(name), value] for name, value in zip(names, identities[split], strict=True)]
+        for split, names in files.items()
+    }
 
 
 def _cropped(clean: Frame, scale: int, where: str) -> Frame:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
-from edgeattn.data.labelled import FolderReader
+from edgeattn.data.labelled import FolderReader, identify
 from edgeattn.errors import DataError
 from edgeattn.imaging import decode_image, printable
 
@@ -76,11 +76,7 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
     rows = _rows(path)
     reader = FolderReader(path.parent)
     files = sorted({file for row in rows for file in (row.image_a, row.image_b)})
-    values, by_content = reader.identities(files)
-    if not by_content:
-        # Two files may well share size and time: then only the same path is the same image.
-        values = [f"{value}-{file}" for value, file in zip(values, files, strict=True)]
-    identity = dict(zip(files, values, strict=True))
+    identity = dict(zip(files, identify(reader, {"all": files})["all"], strict=True))
     parts = _split(_groups(rows, identity), settings, seed, path)
     described = {
         split: [

@@ -154,6 +154,20 @@ def identify(reader: Reader, splits: Mapping[str, Sequence[str]]) -> dict[str, l
     return {split: list(islice(following, len(part))) for split, part in splits.items()}
 
 
+def check_disjoint(
+    splits: Mapping[str, Sequence[str]], identities: Mapping[str, Sequence[str]], reader: Reader
+) -> None:
+    """Raises DataError when two splits share an image; `identities` as `identify` gives them."""
+    for first, second in combinations(splits, 2):
+        seen = dict(zip(identities[first], splits[first], strict=True))
+        for value, file in zip(identities[second], splits[second], strict=True):
+            if value in seen:
+                raise DataError(
+                    f"{reader.where(file)} in the {second} split is the same image as {printable(seen[value])} in the "
+                    f"{first} split; remove one of them or change the split, or the evaluation would not be honest."
+                )
+
+
 def make_splits(name: str, reader: Reader, train: Classes, calibration: Classes, evaluation: Classes) -> Splits:
     """Check classes and that no image is in two splits, and fingerprint. Decodes nothing. Raises DataError."""
     labels = tuple(sorted(train, key=by_name))
@@ -168,8 +182,9 @@ def make_splits(name: str, reader: Reader, train: Classes, calibration: Classes,
         split: LabelledImages(reader, part, labels)
         for split, part in (("train", train), ("calibration", calibration), ("evaluation", evaluation))
     }
-    identities = identify(reader, {split: images.files for split, images in parts.items()})
-    _check_disjoint(parts, identities, reader)
+    files = {split: images.files for split, images in parts.items()}
+    identities = identify(reader, files)
+    check_disjoint(files, identities, reader)
     described = {
         split: [
             [printable(file), target, value]
@@ -186,16 +201,3 @@ def make_splits(name: str, reader: Reader, train: Classes, calibration: Classes,
         fingerprint=f"{name}-{sha256_json({**identity, 'calibration': described['calibration']})[:32]}",
         training_fingerprint=f"{name}-{sha256_json(identity)[:32]}",
     )
-
-
-def _check_disjoint(
-    parts: Mapping[str, LabelledImages], identities: Mapping[str, Sequence[str]], reader: Reader
-) -> None:
-    for first, second in combinations(parts, 2):
-        seen = dict(zip(identities[first], parts[first].files, strict=True))
-        for value, file in zip(identities[second], parts[second].files, strict=True):
-            if value in seen:
-                raise DataError(
-                    f"{reader.where(file)} in the {second} split is the same image as {seen[value]} in the {first} "
-                    "split; remove one of them or change the split, or the evaluation would not be honest."
-                )

@@ -21,7 +21,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, locate
-from edgeattn.data.labelled import FolderReader, by_name, draw_calibration
+from edgeattn.data.labelled import FolderReader, by_name, check_disjoint, draw_calibration, identify
 from edgeattn.errors import DataError, MissingLibrary
 from edgeattn.imaging import decode_image, printable
 
@@ -303,21 +302,14 @@ def _hold_out(found: Mapping[str, _Files], settings: Settings) -> tuple[dict[str
 
 def _splits(settings: Settings, reader: FolderReader, parts: Mapping[str, list[_Files]]) -> Splits:
     """Fingerprints, after a check that no image is in two splits."""
-    listed = [file for files in parts.values() for one in files for file in _names(one)]
-    identities, by_content = reader.identities(listed)
-    if not by_content:
-        # Two files may well share size and time: then only the same path is the same image.
-        identities = [f"{value}-{file}" for value, file in zip(identities, listed, strict=True)]
-    content = dict(zip(listed, identities, strict=True))
-    for first, second in combinations(parts, 2):
-        seen = {content[files.image]: files.image for files in parts[first]}
-        for files in parts[second]:
-            if content[files.image] in seen:
-                raise DataError(
-                    f"{reader.where(files.image)} in the {second} split is the same image as "
-                    f"{printable(seen[content[files.image]])} in the {first} split; remove one of them or change the "
-                    "split, or the evaluation would not be honest."
-                )
+    listed = {split: [file for one in files for file in _names(one)] for split, files in parts.items()}
+    content = {
+        file: value
+        for split, values in identify(reader, listed).items()
+        for file, value in zip(listed[split], values, strict=True)
+    }
+    images = {split: [one.image for one in files] for split, files in parts.items()}
+    check_disjoint(images, {split: [content[file] for file in files] for split, files in images.items()}, reader)
     described = {
         split: [[[printable(file), content[file]] for file in _names(one)] for one in files]
         for split, files in parts.items()

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgeattn.artifact import sha256_json
 from edgeattn.data.base import Sample, Splits, frame_hash, locate
-from edgeattn.data.labelled import FolderReader, by_name, identify
+from edgeattn.data.labelled import FolderReader, by_name, check_disjoint, identify
 from edgeattn.data.scene_plan import homography_between
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, decode_image, printable
@@ -139,8 +139,9 @@ def load(settings: Settings, root: Path, seed: int) -> Splits:
         "calibration": [file for i, file in enumerate(rest) if i in chosen],
         "evaluation": evaluation,
     }
-    identities = identify(FolderReader(folder), parts)
-    _check_disjoint(parts, identities, folder)
+    reader = FolderReader(folder)
+    identities = identify(reader, parts)
+    check_disjoint(parts, identities, reader)
     counts = (settings.pairs, settings.calibration_pairs, settings.eval_pairs)
     shares = (settings.degraded, settings.degraded, settings.eval_degraded)
     sets = {
@@ -247,15 +248,3 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 1:
             raise DataError(f"data.{name} must be at least 1, got {value}.")
-
-
-def _check_disjoint(parts: dict[str, list[str]], identities: dict[str, list[str]], folder: Path) -> None:
-    seen: dict[str, tuple[str, str]] = {}
-    for split, files in parts.items():
-        for file, value in zip(files, identities[split], strict=True):
-            other, name = seen.setdefault(value, (split, file))
-            if other != split:
-                raise DataError(
-                    f"{printable(str(folder / file))} in the {split} split is the same photograph as {printable(name)} "
-                    f"in the {other} split; remove one of them, or the evaluation would not be honest."
-                )

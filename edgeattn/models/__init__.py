@@ -5,7 +5,8 @@
 module from normalised float `(N, 3, H, W)`, one for each of `INPUTS` (one called `frame` unless it says otherwise), to
 its outputs. It has `loss(outputs, targets, label_smoothing)`, or, where training takes another way through the network,
 `training_loss(*inputs, targets, label_smoothing)`; `targets` is what `train/targets.py` makes of the task's kind of
-target. Weight decay shrinks its matrices and kernels called `weight`, as torch's layers call theirs, and no other
+target, but of the kind `image` the clean images as floats, `(N, 3, h, w)` in 0..1, as `train/augment.py` makes them.
+Weight decay shrinks its matrices and kernels called `weight`, as torch's layers call theirs, and no other
 parameter. `NORMALISED = False` gives the network frames in 0..1 instead of ones of zero mean and unit variance.
 
 A name with a dot is a module of that name outside this room: somebody's own network.

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from edgeattn.errors import ModelError
 from edgeattn.models import _homography as geometry
+from edgeattn.models.attention.feature_map import to_map, to_tokens
 from edgeattn.models.attention.positions import sine_positions
 from edgeattn.models.attention.transformer import CrossBlock, TransformerBlock
 
@@ -54,7 +55,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if min(*self.channels, self.fine, self.rounds, self.heads) < 1 or self.mlp_ratio <= 0 or self.photometric < 0:
-            raise ValueError("channels, fine, rounds, heads and mlp_ratio must be positive, photometric not negative")
+            got = f"{list(self.channels)}, {self.fine}, {self.rounds}, {self.heads}, {self.mlp_ratio:g}"
+            raise ValueError(
+                "channels, fine, rounds, heads and mlp_ratio must be positive, photometric not negative, got "
+                f"{got} and {self.photometric:g}"
+            )
         if self.channels[2] % 4 or self.channels[2] % self.heads:
             got = f"{self.channels[2]} channels and {self.heads} heads"
             raise ValueError(f"the last of channels must divide by 4 and by heads, got {got}")
@@ -139,20 +144,20 @@ class Network(nn.Module):
         quarter = self.at_quarter(self.at_half(self.light(torch.cat((a, b)))))
         eighth = self.at_eighth(quarter)
         channels, rows, columns = eighth.shape[1:]
-        tokens = eighth.flatten(2).transpose(1, 2)
+        tokens = to_tokens(eighth)
         tokens = tokens + sine_positions(rows, columns, channels).to(tokens)
         for own, other in zip(self.own, self.other, strict=True):
             tokens = own(tokens)
             tokens = other(tokens, torch.cat((tokens[count:], tokens[:count])))
         tokens = self.norm(tokens)
         coarse = self.coarse(tokens)
-        mapped = tokens.transpose(1, 2).reshape(-1, channels, rows, columns)
+        mapped = to_map(tokens, rows, columns)
         enlarged = functional.interpolate(self.down(mapped), scale_factor=2.0, mode="nearest")
         fine = self.fine(self.across(quarter) + enlarged)
-        key_map = coarse.transpose(1, 2).reshape(-1, channels, rows, columns)
+        key_map = to_map(coarse, rows, columns)
         prior = functional.interpolate(key_map, scale_factor=2.0, mode="bilinear", align_corners=False)
-        keys = torch.cat((prior, self.fine_key(fine)), dim=1).flatten(2).transpose(1, 2)
-        asked = self.fine_query(fine).flatten(2).transpose(1, 2)
+        keys = to_tokens(torch.cat((prior, self.fine_key(fine)), dim=1))
+        asked = to_tokens(self.fine_query(fine))
         queries = torch.cat((coarse * channels**-0.5, asked * self.settings.fine**-0.5), dim=-1)
         return (
             _Described(tokens[:count], queries[:count], keys[:count], coarse[:count]),

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgeattn.models.attention.feature_map import to_tokens
+from edgeattn.models.attention.pooling import sequence_pool
 from edgeattn.models.attention.positions import sine_positions
 from edgeattn.models.attention.transformer import TransformerBlock
 
@@ -32,7 +33,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.stages or min(self.stages) < 1 or self.heads < 1 or self.blocks < 0 or self.mlp_ratio <= 0:
-            raise ValueError("stages, heads and mlp_ratio must be positive, blocks not negative")
+            got = f"{list(self.stages)}, {self.heads}, {self.mlp_ratio:g} and {self.blocks}"
+            raise ValueError(f"stages, heads and mlp_ratio must be positive, blocks not negative, got {got}")
         if self.stages[-1] % 4 or self.stages[-1] % self.heads:
             got = f"{self.stages[-1]} channels and {self.heads} heads"
             raise ValueError(f"the last stage's channels must divide by 4 and by heads, got {got}")
@@ -65,11 +67,10 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = self.stages(x)
         channels, height, width = features.shape[1:]
-        tokens = features.flatten(2).transpose(1, 2)
+        tokens = to_tokens(features)
         tokens = tokens + sine_positions(height, width, channels).to(tokens)
         tokens = self.norm(self.blocks(tokens))
-        weights = torch.softmax(self.pool(tokens), dim=1)
-        logits: Tensor = self.head((tokens * weights).sum(dim=1))
+        logits: Tensor = self.head(sequence_pool(tokens, self.pool(tokens))[0])
         return logits
 
     def loss(self, logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

@@ -51,7 +51,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 2 or self.bottleneck_heads < 0:
-            raise ValueError("widths must be two or more numbers of at least 2, bottleneck_heads not negative")
+            got = f"{list(self.widths)} and {self.bottleneck_heads}"
+            raise ValueError(
+                f"widths must be two or more numbers of at least 2, bottleneck_heads not negative, got {got}"
+            )
         if self.bottleneck_heads and self.widths[-1] % (_REDUCTION * self.bottleneck_heads):
             got = f"{self.widths[-1]} channels and {self.bottleneck_heads} heads"
             raise ValueError(f"the last width must be a multiple of {_REDUCTION} * bottleneck_heads, got {got}")

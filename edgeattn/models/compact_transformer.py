@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeattn.models.attention.feature_map import to_tokens
+from edgeattn.models.attention.pooling import sequence_pool
 from edgeattn.models.attention.positions import LearnedPositions, sine_positions
 from edgeattn.models.attention.transformer import TransformerBlock
 
@@ -54,7 +55,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         if min(self.layers, self.heads, self.convolutions, self.map_side) < 1 or self.channels * self.mlp_ratio < 1:
-            raise ValueError("layers, heads, channels, mlp_ratio, convolutions and map_side must be positive")
+            got = f"{self.layers}, {self.heads}, {self.channels}, {self.mlp_ratio:g}, {self.convolutions}"
+            raise ValueError(
+                "layers, heads, channels, mlp_ratio, convolutions and map_side must be positive, got "
+                f"{got} and {self.map_side}"
+            )
         if self.channels % 4 or self.channels % self.heads:
             raise ValueError(f"channels must divide by 4 and by heads, got {self.channels} and {self.heads} heads")
         if not 0 <= self.stochastic_depth < 1:
@@ -86,10 +91,11 @@ class Block(TransformerBlock):
         super().__init__(settings.channels, settings.heads, settings.mlp_ratio)
         self.drop = StochasticDepth(rate)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop(self.attention(self.norm_attention(x), mask))
-        out: Tensor = x + self.drop(self.mlp(self.norm_mlp(x)))
-        return out
+    def attend(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` and the weights `(N, heads, T, T)`, also those of a branch that is left out."""
+        mixed, weights = self.attention.attend(self.norm_attention(x), mask)
+        x = x + self.drop(mixed)
+        return x + self.drop(self.mlp(self.norm_mlp(x))), weights
 
 
 def _tokenizer(settings: Settings) -> nn.Sequential:
@@ -137,8 +143,7 @@ class Network(nn.Module):
         tokens = to_tokens(features)
         tokens = tokens + self._positions(height, width, channels).to(tokens)
         tokens = self.norm(self.blocks(tokens))
-        weights = torch.softmax(self.pool(tokens), dim=1)
-        logits: Tensor = self.head((tokens * weights).sum(dim=1))
+        logits: Tensor = self.head(sequence_pool(tokens, self.pool(tokens))[0])
         return logits
 
     def loss(self, logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

@@ -39,7 +39,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not self.stages or not self.grids or min(*self.stages, *self.grids, self.convolutions, self.hidden) < 1:
-            raise ValueError("stages, convolutions, grids and hidden must be positive")
+            got = f"{list(self.stages)}, {self.convolutions}, {list(self.grids)} and {self.hidden}"
+            raise ValueError(f"stages, convolutions, grids and hidden must be positive, got {got}")
         if any(max(self.grids) % grid for grid in self.grids):
             raise ValueError(f"each of the grids must divide the largest, got {', '.join(map(str, self.grids))}")
 

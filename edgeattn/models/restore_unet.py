@@ -62,7 +62,10 @@ class Settings:
         if self.stem not in (1, 2) or self.scale not in (1, 2, 4):
             raise ValueError(f"stem must be 1 or 2 and scale 1, 2 or 4, got {self.stem} and {self.scale}")
         if self.reduction < 1 or self.attention_heads < 0 or not self.frequency_weight >= 0.0:
-            raise ValueError("reduction must be at least 1, attention_heads and frequency_weight not negative")
+            got = f"{self.reduction}, {self.attention_heads} and {self.frequency_weight:g}"
+            raise ValueError(
+                f"reduction must be at least 1, attention_heads and frequency_weight not negative, got {got}"
+            )
         if self.attention_heads and self.widths[-1] % self.attention_heads:
             got = f"{self.widths[-1]} and {self.attention_heads}"
             raise ValueError(f"the last width must be a multiple of attention_heads, got {got}")

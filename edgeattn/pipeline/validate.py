@@ -15,6 +15,7 @@ from edgeattn.pipeline.stages import Context
 from edgeattn.quantize import calibration
 from edgeattn.recipe import parse_settings
 from edgeattn.tasks.base import Task
+from edgeattn.train import changes
 
 _NEEDED = ("torch", "lightning", "kornia", "safetensors", "onnx", "onnxscript", "onnxruntime", "nncf", "scipy")
 
@@ -155,13 +156,13 @@ def _check_metric(context: Context, task: Task) -> None:
 
 
 def _check_augment(context: Context) -> None:
-    recipe = context.recipe
-    augment = recipe.train.augment
-    if recipe.weights is None and context.splits.degradation is not None and (augment.noise or augment.erase):
-        raise RecipeError(
-            f"recipe {recipe.name}: train.augment.noise and train.augment.erase are not for clean images, which the "
-            "data's degradation spoils; leave them out, and set data.noise or data.holes."
-        )
+    recipe, splits = context.recipe, context.splits
+    if recipe.weights is not None:  # no frames are changed where nothing is trained
+        return
+    try:
+        changes.check(recipe.train.augment, splits.kind, degraded=splits.degradation is not None)
+    except RecipeError as error:
+        raise RecipeError(f"recipe {recipe.name}: {error}") from error
 
 
 def _check_input(context: Context, task: Task) -> None:

@@ -76,7 +76,7 @@ class Task(Protocol):
         ...
 
     def summarize(self, scores: NDArray[np.float64], metric: str) -> float:
-        """The metric called `metric` of `(N, K)` scores, in its unit."""
+        """The metric called `metric` of `(N, K)` scores, in its unit. Raises for one that `metrics` does not name."""
         ...
 
     def agreement(self, outputs: Outputs, reference: Outputs) -> float:

@@ -78,6 +78,8 @@ class Classify:
         return np.array([float(_best(outputs) == int(target)), float(target)])
 
     def summarize(self, scores: NDArray[np.float64], metric: str) -> float:
+        if metric != "top1":
+            raise ValueError(f"classification has no metric {metric!r}")
         return top1_percent(scores[:, :1])
 
     def agreement(self, outputs: Outputs, reference: Outputs) -> float:

@@ -137,6 +137,8 @@ class Detect:
 
     def summarize(self, scores: NDArray[np.float64], metric: str) -> float:
         """Mean over the classes that have true boxes (and for mAP over the thresholds); NaN without any."""
+        if metric not in ("mAP50", "mAP"):
+            raise ValueError(f"detection has no metric {metric!r}")
         precision = _precision(scores, 1 if metric == "mAP50" else len(THRESHOLDS))
         known = precision[~np.isnan(precision)]
         return float(known.mean()) if len(known) else float("nan")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeattn.data.base import Degradation
-from edgeattn.errors import DataError, RecipeError
+from edgeattn.errors import DataError
 from edgeattn.recipe import Augment
-from edgeattn.train import tiles
+from edgeattn.train import changes, tiles
 from edgeattn.train.targets import BOX_SIDE_MIN, IGNORED_BOX
 
 # What kornia calls the targets whose place in the frame a geometric change moves.
@@ -33,14 +33,14 @@ class Augmentation(nn.Module):
     mirror would have none. Frames larger than `height` x `width` are windows, of which a random tile is taken, with so
     much around it that what is turned or shifted into it is the window's. A clean image changes its light and contrast
     with its frame, which alone gets noise and blanks. With a `degradation` frames are clean images: changed in light
-    too, they become the targets, and are degraded anew. Raises RecipeError as `check` does.
+    too, they become the targets, and are degraded anew. Raises RecipeError as `changes.check` does.
     """
 
     def __init__(
         self, settings: Augment, kind: str, height: int, width: int, degradation: Degradation | None = None
     ) -> None:
         super().__init__()
-        check(settings, kind, degraded=degradation is not None)
+        changes.check(settings, kind, degraded=degradation is not None)
         self.kind = kind
         self.degradation = degradation
         scale = degradation.scale if degradation is not None else 1
@@ -139,24 +139,6 @@ class Augmentation(nn.Module):
         images: NDArray[np.uint8] = whole.cpu().numpy()
         frames = np.stack([self.degradation.apply(np.ascontiguousarray(image), rng) for image in images])
         return torch.from_numpy(frames).to(clean.device).permute(0, 3, 1, 2).float() / 255.0
-
-
-def check(settings: Augment, kind: str, *, degraded: bool) -> None:
-    """Raises RecipeError for changes that spoil clean images, and for boxes to be turned.
-
-    `degraded`: the frames are clean images that the data's degradation spoils.
-    """
-    if degraded and (settings.noise or settings.erase):
-        raise RecipeError(
-            "train.augment.noise and train.augment.erase are not for clean images, which the data's degradation "
-            "spoils; leave them out, and set data.noise or data.holes."
-        )
-    if kind == "boxes" and settings.rotate:
-        # The corners of a turned box span one that is far too large for a round object: at 45 degrees twice the area.
-        raise RecipeError(
-            f"train.augment.rotate must be 0 where boxes are taught, got {settings.rotate:g}: the upright box around a "
-            "turned one is larger than the object in it; use flip, shift and scale."
-        )
 
 
 def _as_loss_target(kind: str, targets: Tensor) -> Tensor:

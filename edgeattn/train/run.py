@@ -31,7 +31,7 @@ from edgeattn.models import camera
 from edgeattn.progress import Progress
 from edgeattn.recipe import Recipe
 from edgeattn.tasks.base import Task, metric_of
-from edgeattn.train import augment, memory
+from edgeattn.train import changes, memory
 from edgeattn.train.frames import Fitting, Watch, prepare, shapes_of, training_fitting
 from edgeattn.train.module import Training, steps_in
 
@@ -48,7 +48,7 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
     when a sample cannot be read.
     """
     _check_sizes(recipe, splits)
-    augment.check(recipe.train.augment, tasks.find(recipe.task).target, degraded=splits.degradation is not None)
+    changes.check(recipe.train.augment, tasks.find(recipe.task).target, degraded=splits.degradation is not None)
     with _quiet():
         pl.seed_everything(recipe.seed, verbose=False)
         preprocess = Preprocess(**recipe.input.model_dump())

@@ -110,6 +110,10 @@ def test_from_recipe_to_a_video_with_overlay(tool, task):
     report = json.loads((tool.folder / "out/report.json").read_text())
     assert report["gallery"]["attention"]  # input, attention, FP32 and INT8 results can be shown of every task
     assert {"train/fp32", "compile/int8"} <= report["gallery"]["results"].keys()
+    drifts = {f"{row['stage']}/{row['variant']}": row["drift"] for row in report["rows"] if row["drift"]}
+    assert {"export/fp32", "quantize/int8", "compile/int8"} <= drifts.keys()
+    for drift in drifts.values():  # image by image against the reference, on the evaluation split
+        assert (drift["reference"], drift["test"], drift["n"]) == ("train/fp32", "paired permutation", 12)
     bundle = tool.folder / "out/own-cpu.edgeattn"
     assert tool("verify", bundle).code == 0
 
@@ -123,3 +127,30 @@ def test_from_recipe_to_a_video_with_overlay(tool, task):
     with edgeattn.load(bundle) as model:
         taken = images[:2] if task == "align" else images[:1]
         check(task, model(*taken), taken[-1])
+
+
+@pytest.mark.slow
+def test_four_times_as_large_in_tiles(within, tool, listed):
+    """Training steps on tiles of 16 pixels and clean ones of 64, then frames of 24 x 32 restored to 96 x 128."""
+    (tool.folder / "clean").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(8):  # smooth, so that what is enlarged bilinearly is near to it
+        image = cv2.GaussianBlur(random.integers(0, 256, (96, 128, 3), np.uint8), (0, 0), 6)
+        cv2.imwrite(str(tool.folder / f"clean/{number}.png"), cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX))
+    values = {
+        "task": "restore",
+        "model": {"name": "restore_unet", "widths": [8, 8], "blocks": [1, 1], "stem": 1, "scale": 4},
+        "input": {"height": 16, "width": 16, "fit": "tile", "overlap": 4},
+        "data": {"format": "clean", "path": "clean", "scale": 4, "eval_last": 2, "calibration": 1},
+        "train": {"epochs": 1, "batch_size": 2, "optimizer": "adamw", "learning_rate": 0.001, "label_smoothing": 0.0},
+        "measure": {"latency_seconds": 0.05, "threads": 1},
+    }
+    (tool.folder / "own.yaml").write_text(yaml.safe_dump(values))
+    ended = within("train", "own.yaml", "--store", "store")
+    assert ended.code == 0, ended.err
+    check = listed(tool.folder / "store")["check/accuracy-train/fp32"]
+    with np.load(check / "outputs.npz") as outputs:
+        assert {outputs[name].shape for name in outputs.files} == {(2, 3, 96, 128)}
+    metric = json.loads((check / "check.json").read_text())["metric"]
+    assert (metric["name"], metric["n"]) == ("psnr", 2)
+    assert 20 < metric["value"] < 60  # hardly trained, it gives nearly the frame enlarged bilinearly

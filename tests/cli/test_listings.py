@@ -24,6 +24,11 @@ def test_help_has_an_example(within, command):
     assert max(map(len, ended.out.splitlines())) <= 110
 
 
+def test_run_says_what_a_model_of_two_frames_gets(within):
+    said = " ".join(within("run", "--help").out.split())
+    assert "gets each frame together with the one before it, the first one with itself" in said
+
+
 def test_the_commands(within):
     ended = within("--help")
     assert ended.code == 0

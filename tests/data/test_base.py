@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_hashes import dataset_hashes
 
 from edgeattn import data
 from edgeattn.data.base import (
     Sample,
     assert_disjoint,
-    dataset_hashes,
     frame_hash,
     locate,
     origin_hashes,

@@ -5,9 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from sample_hashes import dataset_hashes
 
 from edgeattn import data
-from edgeattn.data.base import assert_disjoint, dataset_hashes
+from edgeattn.data.base import assert_disjoint
 from edgeattn.data.clean import Settings, load
 from edgeattn.data.degrade import Degradation
 from edgeattn.errors import DataError, RecipeError

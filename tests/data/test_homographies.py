@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 
 import numpy as np
@@ -60,6 +61,18 @@ def test_the_same_image_under_another_name_is_the_same(folder):
     splits = load(write(folder, HEADER + row(0, 1) + row(2, 3) + row(4, 5) + row(18, 19)), folder, 0)
     found = [images(part) for part in (splits.train, splits.calibration, splits.evaluation)]
     assert sum({"0.png", "19.png"} <= part for part in found) == 1
+
+
+def test_of_large_folders_size_and_time_alone_make_no_two_the_same(folder, monkeypatch):
+    for number in range(20):  # all of one size, and of one time
+        (folder / f"{number}.png").write_bytes(encode_png(np.zeros((2, 3, 3), np.uint8)))
+        os.utime(folder / f"{number}.png", (1, 1))
+    text = HEADER + "".join(row(2 * i, 2 * i + 1) for i in range(10))
+    with pytest.raises(DataError, match=r"holds 1 group\(s\)"):
+        load(write(folder, text), folder, 0)
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 1)
+    splits = load(write(folder, text), folder, 0)
+    assert (len(splits.train), len(splits.calibration), len(splits.evaluation)) == (6, 2, 2)
 
 
 def test_fingerprint_follows_numbers_and_pixels(folder):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_hashes import dataset_hashes
 
 from edgeattn.artifact import sha256_file
 from edgeattn.data import archive
-from edgeattn.data.base import assert_disjoint, dataset_hashes
+from edgeattn.data.base import assert_disjoint
 from edgeattn.data.imagefolder import Settings, load
 from edgeattn.errors import DataError
 from edgeattn.imaging import encode_png

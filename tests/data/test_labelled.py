@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgeattn.data import labelled
-from edgeattn.data.labelled import FolderReader, identify
+from edgeattn.data.labelled import FolderReader, check_disjoint, identify
+from edgeattn.errors import DataError
 
 
 @pytest.fixture
@@ -29,3 +30,18 @@ def test_all_splits_are_described_alike(folder: Path, monkeypatch: pytest.Monkey
     found = identify(FolderReader(folder), {"train": ["a", "c"], "evaluation": ["a", "b"]})
     assert found["evaluation"][0] == found["train"][0]
     assert found["evaluation"][1] != found["train"][0], "of the same size and perhaps time, but another path"
+
+
+def test_the_same_image_in_two_splits_is_named_with_both(folder: Path) -> None:
+    reader, splits = FolderReader(folder), {"train": ["c", "a"], "calibration": [], "evaluation": ["b"]}
+    with pytest.raises(DataError) as caught:
+        check_disjoint(splits, identify(reader, splits), reader)
+    assert str(caught.value) == (
+        f"{folder / 'b'} in the evaluation split is the same image as a in the train split; remove one of them or "
+        "change the split, or the evaluation would not be honest."
+    )
+
+
+def test_twice_in_one_split_is_no_matter(folder: Path) -> None:
+    reader, splits = FolderReader(folder), {"train": ["a", "b"], "evaluation": ["c"]}
+    check_disjoint(splits, identify(reader, splits), reader)

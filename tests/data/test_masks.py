@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from sample_hashes import dataset_hashes
 
 from edgeattn.data import masks
-from edgeattn.data.base import assert_disjoint, dataset_hashes
+from edgeattn.data.base import assert_disjoint
 from edgeattn.data.masks import Settings, decode_mask, load
 from edgeattn.errors import DataError, MissingLibrary
 from edgeattn.recipe import parse_settings
@@ -299,6 +300,15 @@ def test_the_same_image_in_two_splits(root: Path) -> None:
     put(root / "set" / "images" / "9.png", image(0))
     with pytest.raises(DataError, match=r"images/9\.png in the evaluation split is the same image as images/0\.png"):
         load(replace(BASE, eval_last=1), root, 0)
+
+
+def test_of_large_folders_size_and_time_alone_make_no_two_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (0, 9):  # of one size, and of one time
+        put(root / "set" / "images" / f"{number}.png", image(0))
+        os.utime(root / "set" / "images" / f"{number}.png", (1, 1))
+    monkeypatch.setattr("edgeattn.data.labelled.HASHED_BYTES_MAX", 1)
+    splits = load(replace(BASE, eval_last=1), root, 0)
+    assert names(splits.evaluation) == ["images/9.png"]
 
 
 def test_fingerprints_follow_images_masks_and_settings(root: Path) -> None:

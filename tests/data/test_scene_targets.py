@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sample_hashes import dataset_hashes
 
 from edgeattn.cli.calibration import command
 from edgeattn.data import scenes
-from edgeattn.data.base import assert_disjoint, dataset_hashes
+from edgeattn.data.base import assert_disjoint
 from edgeattn.data.calibration import MANIFEST, read_calibration, write_calibration
 from edgeattn.data.scene_plan import make_second_view
 from edgeattn.data.scene_render import add_sensor

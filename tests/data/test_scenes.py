@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sample_hashes import dataset_hashes
 
 from edgeattn.cli.calibration import command
-from edgeattn.data.base import assert_disjoint, dataset_hashes
+from edgeattn.data.base import assert_disjoint
 from edgeattn.data.calibration import MANIFEST, read_calibration, write_calibration
 from edgeattn.data.scene_source import LABELS
 from edgeattn.data.scenes import Scenes, Settings, load

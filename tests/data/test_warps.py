@@ -202,7 +202,7 @@ def test_mistakes(folder, values, message):
 
 def test_a_photograph_in_two_splits(folder):
     (folder / "9.png").write_bytes((folder / "0.png").read_bytes())
-    with pytest.raises(DataError, match=r"9\.png in the evaluation split is the same photograph as 0\.png"):
+    with pytest.raises(DataError, match=r"9\.png in the evaluation split is the same image as 0\.png"):
         load(SMALL, folder, 0)
 
 

@@ -19,38 +19,17 @@ from edgeattn.quantize.fp16 import to_fp16
 
 pytestmark = pytest.mark.slow
 
-# As many kinds of operators as there are in each: every optional part and output.
-FAMILIES = {
-    "attention_align": (64, {"channels": [8, 16, 32], "fine": 16, "rounds": 1, "heads": 2, "attention_output": True}),
-    "attention_cnn": (32, {"stages": [8, 16], "heads": 2, "blocks": 1}),
-    "attention_rcnn": (
-        64,
-        {
-            **{"anchor_sizes": [12, 20, 28, 36], "candidates": 32, "proposals": 12, "detections": 6, "channels": 16},
-            **{"widths": [8, 8, 16, 16], "blocks": [1, 1, 1, 1], "hidden": 16, "embedding": 16},
-            "attention_output": True,
-        },
-    ),
-    "attention_unet": (32, {"widths": [8, 16, 32], "bottleneck_heads": 2, "attention_output": True}),
-    "compact_transformer": (48, {"layers": 1, "heads": 2, "channels": 16, "positions": "learned"}),
-    "region_attention": (32, {"stages": [8, 8], "grids": [2, 4], "hidden": 8, "attention_output": True}),
-    "restore_unet": (
-        32,
-        {"widths": [8, 16], "blocks": [1, 1], "attention_heads": 2, "attention_output": True, "scale": 2},
-    ),
-    "se_resnet": (32, {"depth": 14, "width": 8}),
-}
-CASES = [(name, batch) for name in FAMILIES for batch in ("fixed", "dynamic")]
+CASES = [(name, batch) for name in models.names() for batch in ("fixed", "dynamic")]
 
 
-def test_no_family_is_left_out():
-    assert FAMILIES.keys() == set(models.names())
+def test_no_family_is_left_out(families):
+    assert families.keys() == set(models.names())
 
 
 @pytest.fixture(scope="module", params=CASES, ids=["-".join(case) for case in CASES])
-def graph(request):
+def graph(request, families):
     name, batch = request.param
-    side, settings = FAMILIES[name]
+    side, settings = families[name]
     description = camera.Description(name, settings, tuple("abcde"), Preprocess(side, side), (120.0,) * 3, (64.0,) * 3)
     return to_onnx(camera.CameraModel(description).eval(), dynamic_batch=batch == "dynamic", opset=20)
 

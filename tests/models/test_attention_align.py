@@ -272,8 +272,8 @@ def test_both_engines_answer_as_pytorch_does(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rounds": 0}, "must be positive"),
-        ({"photometric": -1.0}, "must be positive"),
+        ({"rounds": 0}, r"must be positive, photometric not negative, got \[24, 48, 96\], 48, 0, 4, 1\.5 and 0$"),
+        ({"photometric": -1.0}, r"photometric not negative, got \[24, 48, 96\], 48, 2, 4, 1\.5 and -1$"),
         ({"channels": (8, 8, 10)}, "divide by 4 and by heads, got 10 channels and 4 heads"),
         ({"heads": 5}, "got 96 channels and 5 heads"),
     ],

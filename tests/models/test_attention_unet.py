@@ -104,9 +104,15 @@ def test_sides_that_do_not_divide(size):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"widths": [16]}, "widths must be two or more numbers of at least 2, bottleneck_heads not negative."),
-        ({"widths": [16, 1]}, "widths must be two or more numbers of at least 2, bottleneck_heads not negative."),
-        ({"bottleneck_heads": -1}, "widths must be two or more numbers of at least 2, bottleneck_heads not negative."),
+        (
+            {"widths": [16]},
+            "widths must be two or more numbers of at least 2, bottleneck_heads not negative, got [16] and 0.",
+        ),
+        (
+            {"widths": [16, 1]},
+            "widths must be two or more numbers of at least 2, bottleneck_heads not negative, got [16, 1] and 0.",
+        ),
+        ({"bottleneck_heads": -1}, "bottleneck_heads not negative, got [16, 32, 64, 128] and -1."),
         (
             {"bottleneck_heads": 3},
             "the last width must be a multiple of 2 * bottleneck_heads, got 128 channels and 3 heads.",

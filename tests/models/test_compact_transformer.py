@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from edgeattn.data.scenes import Scenes
-from edgeattn.models.compact_transformer import Network, Settings, StochasticDepth
+from edgeattn.models.attention.transformer import TransformerBlock
+from edgeattn.models.compact_transformer import Block, Network, Settings, StochasticDepth
 
 CCT_6 = {"layers": 6, "heads": 4, "channels": 256, "mlp_ratio": 2.0, "convolutions": 1, "map_side": 16}
 SMALL = {"channels": 16, "heads": 2, "stochastic_depth": 0.0}
@@ -102,6 +103,22 @@ def test_the_rate_grows_with_depth():
     assert torch.equal(network.train()(x), network.eval()(x))
 
 
+def test_a_block_drops_the_same_whichever_way_it_is_asked():
+    block, x = Block(Settings(**SMALL), rate=0.5), torch.randn(64, 5, 16)
+    plain = TransformerBlock(16, 2, 1.0)
+    plain.load_state_dict(block.state_dict())
+    torch.manual_seed(1)
+    out = block.train()(x)
+    torch.manual_seed(1)
+    attended, weights = block.attend(x)
+    assert torch.equal(attended, out) and not torch.equal(block.attend(x)[0], out)
+    # Half of the attention's branches and half of the MLP's are left out: a quarter of the samples pass as they came.
+    assert 5 < int((out == x).all(dim=(1, 2)).sum()) < 28
+    for used, expected in zip(block.eval().attend(x), plain.attend(x), strict=True):
+        assert torch.equal(used, expected)
+    assert torch.equal(block(x), plain(x)) and torch.equal(weights, plain.attend(x)[1])
+
+
 @pytest.mark.parametrize("positions", ["sine", "learned"])
 def test_gradients_reach_every_parameter(positions):
     network = build(**SMALL, positions=positions)
@@ -114,8 +131,11 @@ def test_gradients_reach_every_parameter(positions):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"layers": 0}, "layers, heads, channels, mlp_ratio, convolutions and map_side must be positive"),
-        ({"mlp_ratio": 0}, "layers, heads, channels, mlp_ratio, convolutions and map_side must be positive"),
+        (
+            {"layers": 0},
+            "layers, heads, channels, mlp_ratio, convolutions and map_side must be positive, got 0, 2, 128, 1",
+        ),
+        ({"mlp_ratio": 0}, "convolutions and map_side must be positive, got 2, 2, 128, 0, 2 and 8"),
         ({"heads": 3}, "channels must divide by 4 and by heads, got 128 and 3 heads"),
         ({"channels": 6, "heads": 2}, "channels must divide by 4 and by heads, got 6 and 2 heads"),
         ({"stochastic_depth": 1.0}, "stochastic_depth must be at least 0 and below 1, got 1"),

@@ -156,9 +156,21 @@ def test_positions_reach_attention_cnn():
     [
         ("attention_cnn", {"heads": 5}, "must divide by 4 and by heads, got 96 channels and 5 heads."),
         ("attention_cnn", {"stages": [8, 6], "heads": 1}, "must divide by 4 and by heads, got 6 channels and 1 heads."),
-        ("attention_cnn", {"stages": []}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
-        ("attention_cnn", {"heads": 0}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
-        ("attention_cnn", {"blocks": -1}, "stages, heads and mlp_ratio must be positive, blocks not negative."),
+        (
+            "attention_cnn",
+            {"stages": []},
+            "stages, heads and mlp_ratio must be positive, blocks not negative, got [], 4, 2 and 2.",
+        ),
+        (
+            "attention_cnn",
+            {"heads": 0},
+            "mlp_ratio must be positive, blocks not negative, got [24, 48, 96], 0, 2 and 2.",
+        ),
+        (
+            "attention_cnn",
+            {"blocks": -1},
+            "mlp_ratio must be positive, blocks not negative, got [24, 48, 96], 4, 2 and -1.",
+        ),
         ("se_resnet", {"depth": 19}, "input should be 14, 18, 20, 32, 44, 50 or 56, got 19."),
         ("se_resnet", {"depth": 18, "width": 32}, "for the depths 14, 20, 32, 44, 56 alone; got 32."),
         ("se_resnet", {"width": 0}, "for the depths 14, 20, 32, 44, 56 alone; got 0."),

@@ -82,10 +82,13 @@ def test_shapes_ranges_and_gradients(grids):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"grids": ()}, "stages, convolutions, grids and hidden must be positive"),
-        ({"grids": (0,)}, "stages, convolutions, grids and hidden must be positive"),
-        ({"stages": ()}, "stages, convolutions, grids and hidden must be positive"),
-        ({"convolutions": 0}, "stages, convolutions, grids and hidden must be positive"),
+        (
+            {"grids": ()},
+            r"stages, convolutions, grids and hidden must be positive, got \[32, 64, 128\], 2, \[\] and 64$",
+        ),
+        ({"grids": (0,)}, r"hidden must be positive, got \[32, 64, 128\], 2, \[0\] and 64$"),
+        ({"stages": ()}, r"hidden must be positive, got \[\], 2, \[4\] and 64$"),
+        ({"convolutions": 0}, r"hidden must be positive, got \[32, 64, 128\], 0, \[4\] and 64$"),
         ({"grids": (2, 3)}, "each of the grids must divide the largest, got 2, 3"),
     ],
 )

@@ -120,8 +120,8 @@ def test_sides_must_divide(side: int, ok: bool) -> None:
         ({"stem": 4}, "stem"),
         ({"attention_heads": 5}, "the last width must be a multiple of attention_heads, got 128 and 5"),
         ({"attention_output": True}, "attention_output is the map of the transformer block; it needs attention_heads"),
-        ({"attention_heads": -1}, "not negative"),
-        ({"frequency_weight": -0.1}, "not negative"),
+        ({"attention_heads": -1}, r"not negative, got 8, -1 and 0\.?$"),
+        ({"frequency_weight": -0.1}, r"not negative, got 8, 0 and -0\.1\.?$"),
         ({"reduction": 0}, "reduction must be at least 1"),
     ],
 )

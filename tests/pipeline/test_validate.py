@@ -102,6 +102,11 @@ REFUSED = {
         {**RESTORE, "train": {"epochs": 1, "augment": {"erase": 0.5}}},
         SPOILT,
     ),
+    "boxes to be turned": (
+        {"task": "detect", "kind": "boxes", "train": {"epochs": 1, "augment": {"rotate": 15}}},
+        "recipe mine: train.augment.rotate must be 0 where boxes are taught, got 15: the upright box around a turned "
+        "one is larger than the object in it; use flip, shift and scale.",
+    ),
     "data of another kind": (
         {"kind": "mask"},
         "recipe mine: the task classify is trained on targets of the kind 'label', the data give 'mask'; change task "
@@ -132,6 +137,8 @@ def test_what_does_not_go_together_is_refused(context, changes, sentence, tmp_pa
         {"task": "segment", "kind": "mask", "metric": "dice", "labels": ("a", "b", "c")},
         {**RESTORE, "degradation": None, "train": {"epochs": 1, "augment": {"noise": 5}}},
         {**RESTORE, "weights": "given", "train": {"epochs": 1, "augment": {"noise": 5}}, "scaled": True},
+        {"task": "detect", "kind": "boxes", "train": {"epochs": 1, "augment": {"flip": True, "shift": 0.1}}},
+        {"task": "detect", "kind": "boxes", "weights": "given", "train": {"epochs": 1, "augment": {"rotate": 15}}},
     ],
 )
 def test_what_does_go_together(context, changes, monkeypatch):

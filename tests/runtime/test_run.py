@@ -3,6 +3,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def real_clip(tmp_path: Path) -> Path:
+    """The first five frames of a real video, cut by OpenCV."""
+    found = Path(os.environ.get("EDGEATTN_DATA", "")) / "video/bottle-detection.mp4"
+    if "EDGEATTN_DATA" not in os.environ or not found.is_file():
+        pytest.skip("there is no real video: EDGEATTN_DATA/video/bottle-detection.mp4")
+    frames = [frame for _, frame in islice(find(str(found)).frames(), 5)]
+    clip = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return clip
+
+
 def _run(model: Any, source: Path, out: Path | None = None) -> list[str]:
     lines: list[str] = []
     count = run(model, str(source), lambda name, result: lines.append(line(name, result)), out=out)
@@ -46,6 +62,19 @@ def test_one_line_per_frame(model: Any, folder: Path) -> None:
     first, second = _run(model, folder)
     assert first.startswith("a.png: blue 100.0%, ") and first.endswith(" ms)")
     assert second.startswith("b.png: red 100.0%, ")
+
+
+def test_the_first_frames_of_a_real_video(onnx_bundle: Path, real_clip: Path, tmp_path: Path) -> None:
+    """The results must follow the pictures, whose means are easily worked out."""
+    frames = [frame for _, frame in find(str(real_clip)).frames()]
+    results: list[Any] = []
+    with edgeattn.load(onnx_bundle) as model:
+        assert run(model, str(real_clip), lambda name, result: results.append(result), out=tmp_path / "o.mp4") == 5
+    for frame, result in zip(frames, results, strict=True):
+        channels = frame.reshape(-1, 3).mean(axis=0)
+        assert result.labels[result.class_id[0]] == ("blue", "green", "red")[int(channels.argmax())]
+    overlay = cv2.VideoCapture(str(tmp_path / "o.mp4"))
+    assert int(overlay.get(cv2.CAP_PROP_FRAME_COUNT)) == 5
 
 
 def test_a_line_of_json_holds_no_nan() -> None:

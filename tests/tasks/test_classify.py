@@ -74,6 +74,8 @@ def test_score(target: Any, score: float) -> None:
 def test_summary_and_agreement() -> None:
     """Three right of four."""
     assert TASK.summarize(np.array([[1.0, 2.0], [0.0, 2.0], [1.0, 0.0], [1.0, 9.0]]), "top1") == 75.0
+    with pytest.raises(ValueError, match="classification has no metric 'top5'"):
+        TASK.summarize(np.array([[1.0, 2.0]]), "top5")
     assert TASK.agreement(_logits(0, 3, 2), _logits(1, 9, 1)) == 1.0
     assert TASK.agreement(_logits(0, 3, 2), _logits(1, 0, 9)) == 0.0
 

@@ -48,6 +48,8 @@ def test_metric_over_images_by_hand():
     assert TASK.per_label(scores, 3) == [pytest.approx(51 / 101), 1.0, None]
     low, high = bootstrap_interval(scores, lambda rows: TASK.summarize(rows, "mAP50"), seed=0)
     assert low == 0.0 and high == 1.0
+    with pytest.raises(ValueError, match="detection has no metric 'mAP75'"):
+        TASK.summarize(scores, "mAP75")
 
 
 def test_nothing_found_and_nothing_to_find():

@@ -5,6 +5,7 @@
     transformer    the two as pre-norm residual blocks
     feature_map    every position of a map attends to every other
     additive       one query vector asks a sequence for its weighted sum
+    pooling        a sequence read out by one score for each token
     region         regions of a map, at one or several scales, weighed against each other
     channel        which channels matter (squeeze-and-excitation)
     spatial        which positions matter; channels, then positions
@@ -23,6 +24,7 @@ from edgeattn.models.attention.convolutional import LargeKernelAttention
 from edgeattn.models.attention.feature_map import FeatureMapAttention
 from edgeattn.models.attention.gate import AttentionGate
 from edgeattn.models.attention.multi_head import CrossAttention, MultiHeadSelfAttention
+from edgeattn.models.attention.pooling import sequence_pool
 from edgeattn.models.attention.positions import LearnedPositions, sine_positions
 from edgeattn.models.attention.region import MultiScaleRegionAttention, RegionAttention
 from edgeattn.models.attention.scores import Cosine, DotProduct
@@ -46,5 +48,6 @@ __all__ = [
     "SpatialAttention",
     "SqueezeExcite",
     "TransformerBlock",
+    "sequence_pool",
     "sine_positions",
 ]

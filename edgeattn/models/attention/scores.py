@@ -70,7 +70,8 @@ def softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 
     `mask` is boolean, True where a key counts. Scores `(N, heads, T, S)` take one for all queries, `(N, S)`, or one per
     query, `(N, T, S)`; scores `(N, T)` take `(N, T)`. Where every key is masked they are
-    weighed as if none were. Raises ValueError when the mask is not boolean or its shape does not fit.
+    weighed as if none were in FP32, but equally in 16 bits, where -1e4 swallows the scores (FP16 those below 4 in
+    size, BF16 those below 32). Raises ValueError when the mask is not boolean or its shape does not fit.
     """
     if mask is not None:
         scores = scores + (_fitted(mask, scores).to(scores.dtype) - 1.0) * -MASKED

@@ -120,6 +120,13 @@ def mlp(x, block):
     return np.array([linear(gelu(linear(layer_norm(t, block.norm_mlp), first)), second) for t in x])
 
 
+def pooled(x, found):
+    """`(T, C)` and a score for each -> the sum `(C,)` and the weights `(T,)`."""
+    weights = softmax(found)
+    summed = [sum(w * item[c] for w, item in zip(weights, x, strict=True)) for c in range(x.shape[1])]
+    return np.array(summed), np.array(weights)
+
+
 def additive(x, block, query=None, mask=None):
     """`(T, C)` -> the sum `(C,)` and the weights `(T,)`."""
     asked = array(block.learned) if query is None else linear(query, block.query)

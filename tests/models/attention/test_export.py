@@ -38,6 +38,15 @@ class Positions(nn.Module):
         return tokens + (self.positions(2, 3) if self.positions else a.sine_positions(2, 3, 8))
 
 
+class Pool(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(8, 1)
+
+    def forward(self, tokens):
+        return a.sequence_pool(tokens, self.score(tokens))
+
+
 class Painted(nn.Module):
     def __init__(self):
         super().__init__()
@@ -64,6 +73,7 @@ BLOCKS = {
     "additive": (a.AdditiveAttention(8, 4, 3), TOKENS, VECTOR),
     "additive, learned": (a.AdditiveAttention(8, 4), TOKENS),
     "additive, masked": (a.AdditiveAttention(8, 4, 3), TOKENS, VECTOR, KEYS),
+    "pooling": (Pool(), TOKENS),
     "squeeze-excite": (a.SqueezeExcite(8), MAP),
     "spatial": (a.SpatialAttention(), MAP),
     "channel and spatial": (a.ChannelSpatialAttention(8), MAP),

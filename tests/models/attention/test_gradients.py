@@ -5,8 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 from attention_loops import random, spread
+from torch import nn
 
 from edgeattn.models import attention as a
+
+
+class Pool(nn.Module):
+    """Sequence pooling with the scores of one linear map, as the networks use it."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return a.sequence_pool(x, self.score(x))
+
 
 KEYS = torch.tensor([[True, False, True]])
 BLOCKS = {
@@ -18,6 +31,7 @@ BLOCKS = {
     "feature map": (lambda: a.FeatureMapAttention(4, 2, 2, pool=2), [(1, 4, 2, 4)]),
     "additive": (lambda: a.AdditiveAttention(4, 3, 2), [(1, 3, 4), (1, 2)]),
     "additive, learned": (lambda: a.AdditiveAttention(4, 3), [(1, 3, 4)]),
+    "pooling": (Pool, [(1, 3, 4)]),
     "squeeze-excite": (lambda: a.SqueezeExcite(4, 1), [(1, 4, 2, 2)]),
     "spatial": (lambda: a.SpatialAttention(3), [(1, 3, 3, 2)]),
     "channel and spatial": (lambda: a.ChannelSpatialAttention(4, 1, 3), [(1, 4, 2, 2)]),
@@ -28,6 +42,7 @@ BLOCKS = {
 }
 # A bias of the keys shifts all scores of a query alike, which softmax ignores: its gradient is zero by nature.
 FLAT = {"self": {"key.bias"}, "cross": {"key.bias"}, "feature map": {"key.bias"}}
+FLAT |= {"pooling": {"score.bias"}}  # so does what all tokens of a pooled sequence share
 FLAT |= {"transformer": {"attention.key.bias"}, "cross block": {"attention.key.bias"}}
 
 

@@ -1,14 +1,14 @@
-"""Additive and region attention against the loops."""
+"""Sequence pooling, additive and region attention against the loops."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from attention_loops import additive, array, random, spread
+from attention_loops import additive, array, linear, pooled, random, spread
 from torch import nn
 
-from edgeattn.models.attention import AdditiveAttention, MultiScaleRegionAttention, RegionAttention
+from edgeattn.models.attention import AdditiveAttention, MultiScaleRegionAttention, RegionAttention, sequence_pool
 from edgeattn.models.attention.region import paint, split_regions
 
 MASK = torch.tensor([[True, False, True, True], [False, False, True, False]])
@@ -32,6 +32,15 @@ def test_additive_attention(given, mask):
     same(weights, [one for _, one in wanted])
     if mask is not None:
         assert (weights == 0).equal(~mask)
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_sequence_pooling(tokens):
+    layer, x = spread(nn.Linear(4, 1)), random(2, tokens, 4)
+    wanted = [pooled(one, [linear(token, layer)[0] for token in one]) for one in array(x)]
+    summed, weights = sequence_pool(x, layer(x))
+    same(summed, [one for one, _ in wanted])
+    same(weights, [one for _, one in wanted])
 
 
 def test_another_query_gives_other_weights():

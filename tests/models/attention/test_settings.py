@@ -56,6 +56,14 @@ def zeros(*shape, kind=FLOAT):
             lambda a: a.AttentionGate(4, 4, scale=2)(zeros(1, 4, 6, 7), zeros(1, 4, 3, 3)),
             "the skip must have 6 x 6 positions, got 6 x 7",
         ),
+        (
+            lambda a: a.sequence_pool(zeros(1, 5, 4), zeros(1, 5)),
+            "sequence pooling of 5 tokens needs scores (N, 5, 1), got (N, 5)",
+        ),
+        (
+            lambda a: a.sequence_pool(zeros(1, 5, 4), zeros(1, 4, 1)),
+            "sequence pooling of 5 tokens needs scores (N, 5, 1), got (N, 4, 1)",
+        ),
         (lambda a: a.AdditiveAttention(4, 0), "hidden must be at least 1, got 0"),
         (lambda a: a.RegionAttention(4, (0, 2), 3), "a grid has at least one row and one column, got 0 x 2"),
         (

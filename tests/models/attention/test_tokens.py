@@ -16,6 +16,7 @@ from edgeattn.models.attention import (
     MultiHeadSelfAttention,
     TransformerBlock,
 )
+from edgeattn.models.attention.scores import softmax
 
 
 def same(found, wanted):
@@ -86,17 +87,34 @@ def test_where_every_key_is_masked_they_are_weighed_as_if_none_were():
     torch.testing.assert_close(block(x, torch.zeros(1, 4, dtype=torch.bool)), block(x))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_where_every_key_is_masked_16_bits_weigh_them_equally(kind):
+    scores = torch.tensor([[3.0, -3.0, 0.5, 0.0]])
+    none = torch.zeros(1, 4, dtype=torch.bool)
+    assert softmax(scores.to(kind), none).tolist() == [[0.25] * 4]
+    torch.testing.assert_close(softmax(scores, none), softmax(scores), atol=1e-3, rtol=0)
+
+
+FIVE = torch.tensor([[[True, False, True, False, True], [False, False, True, True, False]] * 2 + [[True] * 5]] * 2)
+
+
+@pytest.mark.parametrize("mask", [None, KEYS, FIVE], ids=["all", "for all queries", "by query"])
 @pytest.mark.parametrize("scores", ["dot", "cosine"])
-def test_transformer_block(scores):
+def test_transformer_block(scores, mask):
     block = spread(TransformerBlock(8, 2, 1.5, scores))
-    x = random(2, 4, 8)
+    x = random(2, 5, 8)
     assert block.mlp[0].out_features == 12
-    wanted = []
-    for one in array(x):
+    counts = [None, None] if mask is None else mask if mask.ndim == 3 else mask[:, None].expand(2, 5, 5)
+    wanted, weights = [], []
+    for one, of_one in zip(array(x), counts, strict=True):
         inner = normed(one, block.norm_attention)
-        mixed = one + attention(inner, inner, block.attention)[0]
-        wanted.append(mixed + mlp(mixed, block))
-    same(block(x), np.stack(wanted))
+        mixed, found = attention(inner, inner, block.attention, of_one)
+        wanted.append(one + mixed + mlp(one + mixed, block))
+        weights.append(found)
+    out, of_all = block.attend(x, mask)
+    same(out, np.stack(wanted))
+    same(of_all, np.stack(weights))
+    assert torch.equal(block(x, mask), out)
 
 
 def test_cross_block():
