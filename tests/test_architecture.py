@@ -17,7 +17,8 @@ PACKAGE = Path(edgeattn.__file__).parent
 
 STEPS = (
     {"errors"},
-    {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"},
+    {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"}
+    | {"board", "file_lock"},
     {"models", "tasks", "data"},
     {"backends"},
     {"train", "export", "quantize", "lint", "measure", "bundle", "report"},
@@ -51,7 +52,7 @@ HOMES = {
 DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing", "metrics", "tasks", "bundle")
 DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
 DEVICE_FILES += ("backends._openvino", "backends._telemetry", "backends.tensorrt", "backends._tensorrt")
-DEVICE_FILES += ("backends._cuda", "backends._jetson", "backends._file_lock")
+DEVICE_FILES += ("backends._cuda", "board", "file_lock", "stats")
 NEW_IN_3_11 = {"StrEnum", "tomllib", "Self", "UTC", "ExceptionGroup", "assert_never", "file_digest", "chdir"}
 
 
@@ -138,7 +139,7 @@ def test_what_the_device_imports_loads_nothing_heavy():
     heavy = {*HOMES, "scipy", "psutil"} - {"openvino"}
     code = (
         "import sys, edgeattn, edgeattn.runtime, edgeattn.tasks, edgeattn.tasks.classify, edgeattn.backends.openvino\n"
-        "import edgeattn.backends.tensorrt\n"
+        "import edgeattn.backends.tensorrt, edgeattn.board\n"
         f"print(*sorted(set(sys.modules) & {heavy!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

@@ -21,13 +21,13 @@ from edgeattn.artifact import MANIFEST, sha256_file
 from edgeattn.backends import _cuda
 from edgeattn.backends import _tensorrt_folder as folders
 from edgeattn.backends import _tensorrt_library as lib
-from edgeattn.backends._file_lock import locked
 from edgeattn.backends._tensorrt_device import fingerprint, precisions, timing_cache
 from edgeattn.backends._tensorrt_engine import Engine
 from edgeattn.backends._tensorrt_folder import DESCRIPTION, PLAN, SCHEMA
 from edgeattn.backends._tensorrt_settings import BuildSettings
 from edgeattn.backends.base import MODEL, Compiled, Specs, Tensors
 from edgeattn.errors import MachineError, ModelError, StorageError
+from edgeattn.file_lock import locked
 from edgeattn.progress import Progress, silent
 
 __all__ = [
