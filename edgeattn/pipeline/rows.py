@@ -27,6 +27,7 @@ class Row:
     drift: dict[str, Any] | None = None
     latency: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+    energy: dict[str, Any] | None = None
     execution: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
@@ -79,7 +80,7 @@ class Row:
             "drift": self.drift,
             "latency": self.latency,
             "memory": self.memory,
-            "energy": None,
+            "energy": self.energy,
             "emulated": False,
             "execution": self.execution,
             "notes": list(self.notes),
