@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from edgeattn import backends, host
+from edgeattn.board import describe_device
 from edgeattn.cli.options import data_root, echo_json, json_option
 
 
@@ -19,7 +22,7 @@ def command(as_json: bool) -> None:
     Example:
       edgeattn doctor
     """
-    facts = host.describe()
+    facts = {**host.describe(), "device": describe_device() or {}}
     state = {}
     for name in backends.names():
         module = importlib.import_module(f"edgeattn.backends.{name}")
@@ -34,7 +37,15 @@ def command(as_json: bool) -> None:
     click.echo(f"cpu      {facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB")
     click.echo(f"isa      {' '.join(facts['isa']) or 'unknown'}")
     click.echo(f"system   {facts['os']}, Python {facts['python']}")
+    if device := facts["device"]:
+        click.echo(f"board    {_board(device)}")
     click.echo(f"data     {root} ({'found' if data['exists'] else 'not there; set EDGEATTN_DATA'})")
     for name, entry in state.items():
         precisions = f" ({', '.join(entry['precisions'])})" if entry["precisions"] else ""
         click.echo(f"{name:<12} {'usable' + precisions if entry['usable'] else entry['reason']}")
+
+
+def _board(device: Mapping[str, Any]) -> str:
+    held = {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
+    jetpack = f"JetPack {device['jetpack'] or 'unknown'} (L4T {device['l4t'] or 'unknown'})"
+    return f"{device['model'] or device['module']}, {jetpack}, power mode {device['power_mode'] or 'unknown'}, {held}"
