@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,10 @@ def describe_device(root: Path = jetson.ROOT) -> dict[str, Any] | None:
         "memory_mb": memory_mb(root),
         "power_from": meter and meter.source,
     }
+
+
+def in_words(device: Mapping[str, Any]) -> str:
+    """What `describe_device` found, in one line for a person."""
+    held = {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
+    release = f"JetPack {device['jetpack'] or 'unknown'} (L4T {device['l4t'] or 'unknown'})"
+    return f"{device['model'] or device['module']}, {release}, power mode {device['power_mode'] or 'unknown'}, {held}"

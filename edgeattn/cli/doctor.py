@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Any
 
 import click
 
 from edgeattn import backends, host
-from edgeattn.board import describe_device
+from edgeattn.board import describe_device, in_words
 from edgeattn.cli.options import data_root, echo_json, json_option
 
 
@@ -38,14 +36,8 @@ def command(as_json: bool) -> None:
     click.echo(f"isa      {' '.join(facts['isa']) or 'unknown'}")
     click.echo(f"system   {facts['os']}, Python {facts['python']}")
     if device := facts["device"]:
-        click.echo(f"board    {_board(device)}")
+        click.echo(f"board    {in_words(device)}")
     click.echo(f"data     {root} ({'found' if data['exists'] else 'not there; set EDGEATTN_DATA'})")
     for name, entry in state.items():
         precisions = f" ({', '.join(entry['precisions'])})" if entry["precisions"] else ""
         click.echo(f"{name:<12} {'usable' + precisions if entry['usable'] else entry['reason']}")
-
-
-def _board(device: Mapping[str, Any]) -> str:
-    held = {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
-    jetpack = f"JetPack {device['jetpack'] or 'unknown'} (L4T {device['l4t'] or 'unknown'})"
-    return f"{device['model'] or device['module']}, {jetpack}, power mode {device['power_mode'] or 'unknown'}, {held}"
