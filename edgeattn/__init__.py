@@ -21,9 +21,14 @@ __version__ = "0.1.0"
 
 
 def load(
-    path: str | Path, *, key: str | Path | None = None, threads: int | None = None, self_test: bool = False
+    path: str | Path,
+    *,
+    key: str | Path | None = None,
+    threads: int | None = None,
+    self_test: bool = False,
+    build: bool = True,
 ) -> Model:
     """The model in the bundle at `path`, ready to call; see `edgeattn.runtime.load`."""
     from edgeattn import runtime
 
-    return runtime.load(path, key=key, threads=threads, self_test=self_test)
+    return runtime.load(path, key=key, threads=threads, self_test=self_test, build=build)

@@ -5,6 +5,7 @@
     |   |-- RecipeError          a recipe, a target or an option
     |   |-- DataError            images, labels, data folders, downloads
     |   |-- ModelError           weights, graphs, tensors handed to a runner
+    |   |   `-- NoEngine             none is for this machine, and none may be built
     |   `-- BundleError          a bundle that is truncated, altered or not for this machine
     |-- MachineError          3  this machine lacks something
     |   |-- MissingLibrary       a Python library or one of its devices
@@ -43,6 +44,14 @@ class DataError(InputError):
 
 class ModelError(InputError):
     pass
+
+
+class NoEngine(ModelError):
+    """`reason`, part of a sentence, is why there is no engine for this machine; building one was not allowed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"There is no engine for this machine, and none may be built: {reason}.")
+        self.reason = reason
 
 
 class BundleError(InputError):

@@ -18,7 +18,7 @@ PACKAGE = Path(edgeattn.__file__).parent
 STEPS = (
     {"errors"},
     {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"}
-    | {"jetpack", "target"},
+    | {"jetpack", "target", "board", "file_lock"},
     {"models", "tasks", "data"},
     {"backends"},
     {"train", "export", "quantize", "lint", "measure", "bundle", "report"},
@@ -39,7 +39,7 @@ HOMES = {
     "onnx": {"export", "quantize", "lint"},
     "onnxruntime": {"backends.onnxruntime"},
     "tensorrt": {"backends._tensorrt_library"},
-    "openvino": {"backends.openvino", "backends._openvino_compile", "backends._openvino_graph"},
+    "openvino": {"backends._openvino_library"},
     "click": {"cli"},
     "rich": {"cli"},
     "pydantic": {"recipe", "target"},
@@ -53,7 +53,7 @@ HOMES = {
 DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing", "metrics", "tasks", "bundle")
 DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
 DEVICE_FILES += ("backends._openvino", "backends._telemetry", "backends.tensorrt", "backends._tensorrt")
-DEVICE_FILES += ("backends._cuda", "backends._jetson", "backends._file_lock", "jetpack")
+DEVICE_FILES += ("backends._cuda", "board", "file_lock", "jetpack")
 # What `remote` sends along to another machine, to prove and measure engines there.
 DEVICE_FILES += (
     "stats",
@@ -151,6 +151,7 @@ def test_what_the_device_imports_loads_nothing_heavy():
     code = (
         "import sys, edgeattn, edgeattn.runtime, edgeattn.tasks, edgeattn.tasks.classify, edgeattn.backends.openvino\n"
         "import edgeattn.backends.tensorrt, edgeattn.remote.steps, edgeattn.measure.latency, edgeattn.measure.drift\n"
+        "import edgeattn.board, edgeattn.runtime.__main__\n"
         f"print(*sorted(set(sys.modules) & {heavy!r}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)

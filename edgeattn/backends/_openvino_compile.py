@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgeattn.artifact import sha256_bytes, write_atomic
+from edgeattn.artifact import sha256_bytes, sha256_file, write_atomic
 from edgeattn.backends import _openvino_graph as graph
 from edgeattn.backends import openvino as backend
+from edgeattn.backends._openvino_library import core, read, translated
 from edgeattn.errors import EdgeattnError
 
 
@@ -30,24 +31,27 @@ def main(arguments: list[str]) -> int:
 
 def _compile(model: Path, out: Path, precision: str, threads: int) -> None:
     hint = backend.inference_precision(precision)
-    with backend.translated(f"compile {model}"):
-        network = backend.read(model)
-        compiled = backend.core().compile_model(network, "CPU", backend.settings(threads, hint))
+    with translated(f"compile {model}"):
+        network = read(model)
+        compiled = core().compile_model(network, "CPU", backend.settings(threads, hint))
         blob, runtime = backend.exported(compiled), compiled.get_runtime_model()
-    layers, macs = graph.read_back(network, runtime)
-    executed = macs or layers
+    executed = graph.layers(network, runtime)
+    layers, macs = graph.read_back(network, executed)
+    counted = macs or layers
     description = {
         "schema": backend.SCHEMA,
         "backend": "openvino",
         "asked_precision": precision,
-        "precision": max(executed, key=executed.__getitem__, default=precision),
+        "precision": max(counted, key=counted.__getitem__, default=precision),
         "inference_precision": hint,
         "threads": threads,
         "blob_sha256": sha256_bytes(blob),
+        "onnx_sha256": sha256_file(model),
         "fingerprint": backend.fingerprint(),
         "layers": layers,
         "macs": macs,
-        "notes": _notes(precision, graph.PRECISIONS[hint], executed, "multiply-adds" if macs else "layers"),
+        "executed": [layer.to_json() for layer in executed],
+        "notes": _notes(precision, graph.PRECISIONS[hint], counted, "multiply-adds" if macs else "layers"),
     }
     write_atomic(out / backend.BLOB, blob)
     write_atomic(out / backend.DESCRIPTION, json.dumps(description, indent=1, sort_keys=True))

@@ -7,6 +7,7 @@ A layer is a node that computes. Inputs, outputs, constants, precision and layou
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
@@ -20,40 +21,60 @@ _MOVES_DATA = {
 }
 
 
-def read_back(model: Any, runtime: Any) -> tuple[dict[str, int], dict[str, int]]:
-    """(layers, multiply-adds) per precision of `runtime`, the runtime graph of the engine compiled from `model`.
+@dataclass
+class Layer:
+    """One executed layer: `nodes` are the operators of the graph in it, `macs` its multiply-adds."""
+
+    name: str
+    kind: str
+    precision: str
+    nodes: tuple[str, ...]
+    macs: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "nodes": list(self.nodes)}
+
+
+def layers(model: Any, runtime: Any) -> list[Layer]:
+    """What `runtime`, the runtime graph of the engine compiled from `model`, executes, in its order.
 
     A convolution or matrix product counts as the precision of its operands. Any other layer counts as the widest of
     what it reads and writes, so that one that takes 8-bit data but works in float is not called int8; for attention
-    fused into one layer what it reads decides. Multiply-adds that no executed layer can be shown to do are `unknown`.
-    A dynamic dimension counts as 1.
+    fused into one layer what it reads decides. A dynamic dimension counts as 1.
     """
     expected = multiply_adds(model)
     total = sum(expected.values())
-    layers: Counter[str] = Counter()
-    macs: Counter[str] = Counter()
-    fused: dict[str, str] = {}
+    found: list[Layer] = []
+    fused: dict[str, Layer] = {}
     for node in runtime.get_ordered_ops():
         info = {key: str(value.value) for key, value in dict(node.get_rt_info()).items()}
         if info["layerType"] in _MOVES_DATA:
             continue
         # A product that was fused into this layer is found by name; where a fusion renamed it, by the layer's shapes.
-        names = info["originalLayersNames"].split(",")
+        names = tuple(info["originalLayersNames"].split(","))
         named = sum(expected.pop(name, 0) for name in names)
         kind = _precision(node, info, fused=named > 0)
         if kind in PRECISIONS:
-            layers[PRECISIONS[kind]] += 1
-            macs[PRECISIONS[kind]] += max(named, _product(info["layerType"], node))
+            macs = max(named, _product(info["layerType"], node))
+            found.append(Layer(str(node.get_friendly_name()), info["layerType"], PRECISIONS[kind], names, macs))
             if info["layerType"] not in _PRODUCTS:
-                fused.update(dict.fromkeys(names, PRECISIONS[kind]))
+                fused.update(dict.fromkeys(names, found[-1]))
     for node in model.get_ordered_ops():
         count = expected.get(node.get_friendly_name(), 0)
         home = next((fused[name] for name in _followers(node) if name in fused), None) if count else None
-        if home and count <= total - sum(macs.values()):
-            macs[home] += count
-    if total > sum(macs.values()):
-        macs["unknown"] = total - sum(macs.values())
-    return dict(sorted(layers.items())), {kind: count for kind, count in sorted(macs.items()) if count}
+        if home and count <= total - sum(layer.macs for layer in found):
+            home.macs += count
+    return found
+
+
+def read_back(model: Any, executed: list[Layer]) -> tuple[dict[str, int], dict[str, int]]:
+    """(layers, multiply-adds) per precision; multiply-adds that no executed layer can be shown to do are `unknown`."""
+    counts = Counter(layer.precision for layer in executed)
+    macs: Counter[str] = Counter()
+    for layer in executed:
+        macs[layer.precision] += layer.macs
+    macs["unknown"] = max(0, sum(multiply_adds(model).values()) - sum(macs.values()))
+    return dict(sorted(counts.items())), {kind: count for kind, count in sorted(macs.items()) if count}
 
 
 def _followers(node: Any) -> list[str]:

@@ -96,15 +96,14 @@ def settings_of(folder: Path, description: Description) -> BuildSettings:
         raise ModelError(f"{folder / DESCRIPTION} has no usable settings; build the model again.") from error
 
 
-def opened(folder: Path, description: Description) -> Engine | str:
-    """The engine, or why it cannot be used here. TensorRT sees the plan only when all that is known of it fits."""
-    settings = settings_of(folder, description)
+def mismatch(folder: Path, description: Description) -> str | None:
+    """Why the engine is not of this machine, by the plan's header and its fingerprint; None when it is."""
+    newer = settings_of(folder, description).version_compatible
     try:
-        plan = (folder / PLAN).read_bytes()
+        with (folder / PLAN).open("rb") as file:
+            head = file.read(_tensorrt_plan.HEADER_SIZE)
     except OSError as error:
         return f"{PLAN} cannot be read ({error.strerror})"
-    newer = settings.version_compatible
-    head = plan[: _tensorrt_plan.HEADER_SIZE]
     if reason := _tensorrt_plan.unusable(head, lib.library().__version__, newer_is_fine=newer):
         return reason
     here, there = fingerprint(), description["fingerprint"]
@@ -113,10 +112,21 @@ def opened(folder: Path, description: Description) -> Engine | str:
         return "; ".join(
             f"{key} is '{here.get(key)}', the engine was built for '{there.get(key)}'" for key in differing
         )
+    return None
+
+
+def opened(folder: Path, description: Description) -> Engine | str:
+    """The engine, or why it cannot be used here. TensorRT sees the plan only when all that is known of it fits."""
+    if reason := mismatch(folder, description):
+        return reason
+    try:
+        plan = (folder / PLAN).read_bytes()
+    except OSError as error:
+        return f"{PLAN} cannot be read ({error.strerror})"
     if sha256_bytes(plan) != description["plan_sha256"]:
         return f"{PLAN} is truncated or was altered"
     try:
-        return engine_of(plan, settings)
+        return engine_of(plan, settings_of(folder, description))
     except ModelError as error:
         return str(error).rstrip(".")
 

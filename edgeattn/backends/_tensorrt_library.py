@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgeattn import jetpack
-from edgeattn.backends import _cuda, _jetson
+from edgeattn.backends import _cuda
 from edgeattn.backends.base import last_line
+from edgeattn.board import jetson
 from edgeattn.errors import EdgeattnError, MachineError, MissingLibrary, ModelError
 
 _KEPT = 30  # messages of each kind, the last ones
@@ -52,7 +53,7 @@ def missing() -> str | None:
 
 def _outdated() -> str | None:
     """That this is a Jetson whose JetPack is too old; None where it is none, or new enough."""
-    return jetpack.check_release(_jetson.l4t(), _jetson.module_id())
+    return jetpack.check_release(jetson.l4t(), jetson.module_id())
 
 
 def collector(trt: Any) -> Any:

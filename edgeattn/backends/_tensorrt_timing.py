@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.artifact import write_atomic
-from edgeattn.backends._file_lock import locked
 from edgeattn.errors import StorageError
+from edgeattn.file_lock import locked
 
 
 class TimingCache:

@@ -1,7 +1,8 @@
 """OpenVINO on the CPU: compiles an ONNX file to an engine, reads back what the engine executes, and runs it.
 
 An engine folder holds `engine.json` and `engine.blob`. The blob is used where library and processor are those it was
-compiled with; elsewhere the engine is built again from `model.onnx`, if that lies beside it.
+compiled with; elsewhere the engine is built again from `model.onnx`, if that lies beside it. What was compiled into
+`built-here` below it, and fits, goes before the folder's own engine.
 """
 
 from __future__ import annotations
@@ -9,23 +10,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgeattn import errors, host
-from edgeattn.artifact import sha256_bytes
-from edgeattn.backends._telemetry import silence_telemetry
-from edgeattn.backends.base import MODEL, Compiled, Runner, Specs, Tensors, TensorSpec, check_inputs, last_line
-from edgeattn.errors import EdgeattnError, MachineError, ModelError
+from edgeattn.artifact import sha256_bytes, sha256_file
+from edgeattn.backends._openvino_library import core, library, read, translated
+from edgeattn.backends._openvino_runner import OpenvinoRunner
+from edgeattn.backends.base import MODEL, Compiled, Runner, last_line
+from edgeattn.errors import InputError, MachineError, ModelError, NoEngine
+from edgeattn.progress import Progress, silent
 
 SCHEMA = "edgeattn.engine/1"
 BLOB, DESCRIPTION = "engine.blob", "engine.json"
+BUILT_HERE = "built-here"
+"""Below the folder of a `model.onnx`: the engine that was compiled for this machine with `build_here`."""
+
+BUILT_INSTEAD = "an engine was compiled here in its place"
+NONE_COMPILED = "none was compiled for it"
 
 _CAPABILITIES = {"FP32": "fp32", "BF16": "bf16", "FP16": "fp16", "INT8": "int8"}
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -46,33 +49,6 @@ def missing() -> str | None:
     except (ImportError, OSError) as error:
         return f'OpenVINO cannot be used ({last_line(error)}); install it with: pip install "edgeattn[openvino]".'
     return None
-
-
-def library() -> Any:
-    """The OpenVINO package, imported so that it stays off the network. Raises ImportError."""
-    silence_telemetry()
-    import openvino
-
-    return openvino
-
-
-@lru_cache(maxsize=1)
-def core() -> Any:
-    """This process's one `openvino.Core`."""
-    return library().Core()
-
-
-@lru_cache(maxsize=1)
-def _frontend() -> Any:
-    return library().frontend.FrontEndManager().load_by_framework("onnx")
-
-
-def read(path: Path) -> Any:
-    """The graph of an ONNX file. `Core.read_model` would try every other format on a broken one and print about it."""
-    network = _frontend().convert(_frontend().load(str(path)))
-    if not network.outputs:
-        raise ModelError(f"{path} holds no graph; export the model again.")
-    return network
 
 
 def precisions() -> list[str]:
@@ -125,76 +101,59 @@ def compile(model: Path, out: Path, *, precision: str, threads: int) -> Compiled
     return Compiled(engine["layers"], engine["macs"], engine["fingerprint"], tuple(engine["notes"]))
 
 
-def load(folder: Path, *, threads: int) -> Runner:
+def check_options(options: Mapping[str, int]) -> None:
+    """Raise InputError for any: OpenVINO takes none."""
+    if options:
+        raise InputError(f"OpenVINO has no {' or '.join(sorted(options))}; leave it out, it is for TensorRT's engines.")
+
+
+def build_here(
+    model: Path,
+    out: Path,
+    *,
+    precision: str,
+    threads: int,
+    options: Mapping[str, int],
+    progress: Progress = silent,
+    fresh: bool = False,
+) -> Compiled:
+    """As `compile`, telling of it. Nothing is timed, so `fresh` changes nothing."""
+    check_options(options)
+    text = f"compiling {model.name} with OpenVINO {library().get_version().partition('-')[0]}"
+    progress(0, 1, text)
+    compiled = compile(model, out, precision=precision, threads=threads)
+    progress(1, 1, text)
+    return compiled
+
+
+def load(folder: Path, *, threads: int, build: bool = True) -> Runner:
     """The engine in `folder`; without an `engine.json`, its `model.onnx` in the precision OpenVINO chooses.
 
-    Raises ModelError when there is neither, or when what there is cannot be used.
+    Without `build` no graph is compiled: NoEngine says why it would have to be. Raises ModelError when there is neither
+    engine nor model, or when what there is cannot be used.
     """
-    if not (folder / DESCRIPTION).exists():
+    model, here = folder / MODEL, folder / BUILT_HERE
+    own = _description(folder) if (folder / DESCRIPTION).exists() else None
+    found = _found(here, model, threads) if model.is_file() else None
+    if found is not None and not isinstance(found, str):
+        why = None if own is None else _mismatch(own) or BUILT_INSTEAD
+        return OpenvinoRunner(found, rebuilt=why, engine_folder=here)
+    if own is None:
+        if not build and model.is_file():
+            raise NoEngine(found or NONE_COMPILED)
         return OpenvinoRunner(_built(folder, settings(threads, None)))
-    engine = _description(folder)
-    config = settings(threads, engine["inference_precision"])
-    imported = _imported(folder, engine, config)
+    config = settings(threads, own["inference_precision"])
+    imported = _imported(folder, own, config)
     if not isinstance(imported, str):
-        return OpenvinoRunner(imported)
-    if not (folder / MODEL).is_file():
+        return OpenvinoRunner(imported, engine_folder=folder)
+    if not model.is_file():
         raise ModelError(
             f"The engine in {folder} cannot be used here: {imported}. There is no {MODEL} beside it to build it from "
             "again; compile it on this machine."
         )
+    if not build:
+        raise NoEngine(imported)
     return OpenvinoRunner(_built(folder, config), rebuilt=imported)
-
-
-class OpenvinoRunner:
-    """`rebuilt` says why the engine had to be built again from `model.onnx`; None when the engine was used as it is."""
-
-    def __init__(self, compiled: Any, rebuilt: str | None = None) -> None:
-        self.rebuilt = rebuilt
-        self._specs = Specs(
-            inputs=tuple(_spec(port) for port in compiled.inputs),
-            outputs=tuple(_spec(port) for port in compiled.outputs),
-        )
-        self._names = [spec.name for spec in self._specs.outputs]
-        self._dynamic = any(None in spec.shape for spec in self._specs.inputs + self._specs.outputs)
-        self._request = compiled.create_infer_request()
-        self._bound: dict[str, NDArray[Any]] = {}
-        self._results: list[Any] = []
-        if not self._dynamic:
-            # Handing arrays over in each call costs 15 to 20 us, a tenth of a small network's time; copying a frame
-            # into memory that OpenVINO already knows costs next to nothing.
-            library_tensor = library().Tensor
-            for spec in self._specs.inputs:
-                self._bound[spec.name] = np.zeros([size or 0 for size in spec.shape], spec.dtype)
-                self._request.set_tensor(spec.name, library_tensor(self._bound[spec.name], shared_memory=True))
-            self._results = [self._request.get_output_tensor(i) for i in range(len(self._names))]
-
-    @property
-    def specs(self) -> Specs:
-        return self._specs
-
-    def infer(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
-        if self._request is None:
-            raise ModelError("This runner is closed; load the model again.")
-        check_inputs(self._specs, inputs)
-        with translated("run the model"):
-            if not self._dynamic:
-                for name, memory in self._bound.items():
-                    np.copyto(memory, inputs[name])
-                self._request.infer()
-                tensors = self._results
-            else:
-                # With one thread, `infer` (2026.4) drops the error when dynamic shapes do not fit each other inside the
-                # graph and returns empty arrays; `wait` raises it, at the price of a switch between threads.
-                arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-                self._request.start_async(arrays, share_inputs=True)
-                self._request.wait()
-                tensors = self._request.output_tensors
-            # The tensors are OpenVINO's and change with the next call.
-            return {name: tensor.data.copy() for name, tensor in zip(self._names, tensors, strict=True)}
-
-    def close(self) -> None:
-        self._request = None
-        self._bound, self._results = {}, []
 
 
 def inference_precision(precision: str) -> str:
@@ -227,17 +186,6 @@ def exported(compiled: Any) -> bytes:
     return blob if isinstance(blob, bytes) else bytes(blob.getvalue())
 
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn whatever OpenVINO raises into a ModelError of one sentence."""
-    try:
-        yield
-    except EdgeattnError:
-        raise
-    except Exception as error:  # the ONNX frontend's exceptions have only this class in common
-        raise ModelError(f"OpenVINO cannot {what}: {last_line(error)}.") from error
-
-
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     try:
@@ -249,14 +197,30 @@ def _description(folder: Path) -> dict[str, Any]:
     return engine
 
 
+def _found(here: Path, model: Path, threads: int) -> Any:
+    """The compiled model of `here`, or a str: why it cannot be used, or None when there is none."""
+    try:
+        engine = _description(here)
+    except ModelError:  # none yet
+        return None
+    if engine.get("onnx_sha256") != sha256_file(model):
+        return "what was compiled here is of another model"
+    imported = _imported(here, engine, settings(threads, engine["inference_precision"]))
+    return f"what was compiled here does not fit: {imported}" if isinstance(imported, str) else imported
+
+
+def _mismatch(engine: dict[str, Any]) -> str | None:
+    """Why the engine is not of this machine, by its fingerprint; None when it is."""
+    here, there = fingerprint(), engine["fingerprint"]
+    differing = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+    words = [f"{key} is '{here.get(key)}', the engine was compiled for '{there.get(key)}'" for key in differing]
+    return "; ".join(words) or None
+
+
 def _imported(folder: Path, engine: dict[str, Any], config: dict[str, Any]) -> Any:
     """The compiled model from the blob, or a str: why it cannot be used here."""
-    here = fingerprint()
-    there = engine["fingerprint"]
-    if differing := sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key)):
-        return "; ".join(
-            f"{key} is '{here.get(key)}', the engine was compiled for '{there.get(key)}'" for key in differing
-        )
+    if reason := _mismatch(engine):
+        return reason
     try:
         blob = (folder / BLOB).read_bytes()
     except OSError as error:
@@ -278,8 +242,3 @@ def _built(folder: Path, config: dict[str, Any]) -> Any:
         )
     with translated(f"load {path}"):
         return core().compile_model(read(path), "CPU", config)
-
-
-def _spec(port: Any) -> TensorSpec:
-    shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
-    return TensorSpec(port.get_any_name(), shape, np.dtype(port.get_element_type().to_dtype()).name)

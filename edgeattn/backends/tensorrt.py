@@ -1,7 +1,8 @@
 """TensorRT on NVIDIA GPUs and Jetson: builds an ONNX file into an engine on the machine it will run on, and runs it.
 
 An engine folder holds `engine.plan` and `engine.json`. The plan is used only on the GPU and software it was built for;
-elsewhere the engine is built again from `model.onnx`, if that lies beside it, and kept in `built-here` below it.
+elsewhere the engine is built again from `model.onnx`, if that lies beside it, and kept in `built-here` below it. What
+is there and fits goes before the folder's own engine: it was timed on this very machine.
 
 The precision is in the graph (FP16 types, Q/DQ nodes): networks are strongly typed and no flag of the builder asks for
 one. Proven so far: every call against NVIDIA's own lists of the API of six versions from 10.3 to 11.4, and memory,
@@ -10,6 +11,7 @@ streams and recordings against a stand-in for CUDA. Nothing has run on a GPU yet
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +23,13 @@ from edgeattn.artifact import MANIFEST, sha256_file
 from edgeattn.backends import _cuda
 from edgeattn.backends import _tensorrt_folder as folders
 from edgeattn.backends import _tensorrt_library as lib
-from edgeattn.backends._file_lock import locked
 from edgeattn.backends._tensorrt_device import fingerprint, precisions, timing_cache
 from edgeattn.backends._tensorrt_engine import Engine
 from edgeattn.backends._tensorrt_folder import DESCRIPTION, PLAN, SCHEMA
 from edgeattn.backends._tensorrt_settings import BuildSettings
 from edgeattn.backends.base import MODEL, Compiled, Specs, Tensors
-from edgeattn.errors import MachineError, ModelError, StorageError
+from edgeattn.errors import MachineError, ModelError, NoEngine, StorageError
+from edgeattn.file_lock import locked
 from edgeattn.progress import Progress, silent
 
 __all__ = [
@@ -40,12 +42,17 @@ __all__ = [
     "Engine",
     "TensorrtRunner",
     "build",
+    "build_here",
+    "check_options",
     "compile",
 ]
 __all__ += ["fingerprint", "load", "missing", "open_engine", "precisions", "timing_cache"]
 
 BUILT_HERE = "built-here"
 """Below the folder of a `model.onnx`: the engine that was built for this machine, by `load` or by `build` into it."""
+
+BUILT_INSTEAD = "an engine was built here in its place"
+NONE_COMPILED = "none was compiled for it"
 
 
 def missing() -> str | None:
@@ -79,6 +86,29 @@ def build(
     return Compiled(description["layers"], description["macs"], description["fingerprint"], tuple(description["notes"]))
 
 
+def check_options(options: Mapping[str, int]) -> None:
+    """Raise InputError unless `options` are fields of `BuildSettings` within their ranges."""
+    BuildSettings(**options)  # type: ignore[arg-type]  # whole numbers only, of the fields that are such
+
+
+def build_here(
+    model: Path,
+    out: Path,
+    *,
+    precision: str,
+    threads: int,
+    options: Mapping[str, int],
+    progress: Progress = silent,
+    fresh: bool = False,
+) -> Compiled:
+    """As `build`, with this user's timing cache; `fresh` times every candidate anew. `options`: see `check_options`.
+
+    `threads` changes nothing here.
+    """
+    settings = BuildSettings(**options, timing_cache=None if fresh else timing_cache())  # type: ignore[arg-type]
+    return build(model, out, settings, progress, precision=precision)
+
+
 def open_engine(folder: Path) -> Engine:
     """The engine in `folder`, for several streams and for inspection. Raises ModelError when it cannot be used here."""
     opened = folders.opened(folder, folders.read(folder))
@@ -87,20 +117,26 @@ def open_engine(folder: Path) -> Engine:
     return opened
 
 
-def load(folder: Path, *, threads: int, progress: Progress = silent) -> TensorrtRunner:
+def load(folder: Path, *, threads: int, build: bool = True, progress: Progress = silent) -> TensorrtRunner:
     """The engine in `folder`; where it cannot be used here, or there is none, its `model.onnx` built for this GPU.
 
-    A build takes minutes, so it is kept in `built-here` and used from then on. `threads` changes nothing here. Raises
-    ModelError when there is neither, or when what there is cannot be used.
+    A build takes minutes, so it is kept in `built-here` and used from then on, before the folder's own engine. Without
+    `build` nothing is built: NoEngine says why it would have to be. `threads` changes nothing here. Raises ModelError
+    when there is neither engine nor model, or when what there is cannot be used.
     """
+    model, here = folder / MODEL, folder / BUILT_HERE
+    description = folders.read(folder) if (folder / DESCRIPTION).exists() else None
+    found = _found(here, model) if model.is_file() else None
+    if isinstance(found, tuple):
+        why = None if description is None else folders.mismatch(folder, description) or BUILT_INSTEAD
+        return TensorrtRunner(*found, rebuilt=why, engine_folder=here)
     settings, reason = BuildSettings(), None
-    if (folder / DESCRIPTION).exists():
-        description = folders.read(folder)
+    if description is not None:
         opened = folders.opened(folder, description)
         if not isinstance(opened, str):
-            return TensorrtRunner(opened, tuple(description["notes"]))
+            return TensorrtRunner(opened, tuple(description["notes"]), engine_folder=folder)
         settings, reason = folders.settings_of(folder, description), opened
-    if not (folder / MODEL).is_file():
+    if not model.is_file():
         if reason is None:
             raise ModelError(
                 f"There is neither {DESCRIPTION} nor {MODEL} in {folder}; give the folder of a model or engine."
@@ -109,18 +145,27 @@ def load(folder: Path, *, threads: int, progress: Progress = silent) -> Tensorrt
             f"The engine in {folder} cannot be used here: {reason}. There is no {MODEL} beside it to build it from "
             "again; build it on this machine."
         )
+    if not build:
+        raise NoEngine(reason or found or NONE_COMPILED)
     engine, notes = _built_here(folder, replace(settings, timing_cache=timing_cache()), progress)
-    return TensorrtRunner(engine, notes, rebuilt=reason)
+    return TensorrtRunner(engine, notes, rebuilt=reason, engine_folder=here)
 
 
 class TensorrtRunner:
-    """`rebuilt` says why the engine had to be built again from `model.onnx`; None when it was used, or there was none.
+    """`rebuilt` says why an engine built here from `model.onnx` stands in for the folder's; None when there was none.
 
-    `engine` gives further contexts for further streams; it is closed with the runner.
+    `engine_folder` is where the engine lies, or would, where it could not be kept. `engine` gives further contexts for
+    further streams; it is closed with the runner.
     """
 
-    def __init__(self, engine: Engine, notes: tuple[str, ...] = (), rebuilt: str | None = None) -> None:
-        self.engine, self.rebuilt = engine, rebuilt
+    def __init__(
+        self,
+        engine: Engine,
+        notes: tuple[str, ...] = (),
+        rebuilt: str | None = None,
+        engine_folder: Path | None = None,
+    ) -> None:
+        self.engine, self.rebuilt, self.engine_folder = engine, rebuilt, engine_folder
         try:
             self._context = engine.context()
         except BaseException:
@@ -144,7 +189,7 @@ def _built_here(folder: Path, settings: BuildSettings, progress: Progress) -> tu
     model, here = folder / MODEL, folder / BUILT_HERE
     with ExitStack() as held:
         unkept = _lock(held, folder, here)
-        if found := _found(here, model):
+        if isinstance(found := _found(here, model), tuple):
             return found
         plan, description = folders.made(model, settings, progress, None)
         if unkept is None:
@@ -169,13 +214,18 @@ def _lock(held: ExitStack, folder: Path, here: Path) -> str | None:
     return None
 
 
-def _found(here: Path, model: Path) -> tuple[Engine, tuple[str, ...]] | None:
-    """With whatever settings it was built: somebody may have built it there with their own."""
+def _found(here: Path, model: Path) -> tuple[Engine, tuple[str, ...]] | str | None:
+    """The engine in `here` and notes on it, or why it cannot be used, or None when there is none.
+
+    With whatever settings it was built: somebody may have built it there with their own.
+    """
     try:
         description = folders.read(here)
     except ModelError:  # none yet
         return None
     if description["onnx_sha256"] != sha256_file(model):
-        return None
+        return "what was built here is of another model"
     opened = folders.opened(here, description)
-    return None if isinstance(opened, str) else (opened, tuple(description["notes"]))
+    if isinstance(opened, str):
+        return f"what was built here does not fit: {opened}"
+    return opened, tuple(description["notes"])

@@ -140,6 +140,11 @@ def tolerance(expected: Sequence[NDArray[Any]], *, quantized: bool = False) -> f
     return max(share * float(values.std()), _SHARE_OF_MAX * float(np.abs(values).max()), _LEAST)
 
 
+def golden_samples(data: bytes) -> list[tuple[Tensors, Tensors]]:
+    """Inputs and expected outputs of every sample of the npz `data`. Raises BundleError when it is not golden I/O."""
+    return list(_parse(data)[0])
+
+
 def check_golden(runner: Runner, data: bytes, *, comparable: Comparable = as_they_are) -> SelfTest:
     """Run the golden inputs of the npz `data` and compare. Raises BundleError when the npz is not golden I/O."""
     samples, tolerances = _parse(data)

@@ -7,6 +7,7 @@ import importlib
 import click
 
 from edgeattn import backends, host
+from edgeattn.board import describe_device, in_words
 from edgeattn.cli.options import data_root, echo_json, json_option
 
 
@@ -19,7 +20,7 @@ def command(as_json: bool) -> None:
     Example:
       edgeattn doctor
     """
-    facts = host.describe()
+    facts = {**host.describe(), "device": describe_device() or {}}
     state = {}
     for name in backends.names():
         module = importlib.import_module(f"edgeattn.backends.{name}")
@@ -34,6 +35,8 @@ def command(as_json: bool) -> None:
     click.echo(f"cpu      {facts['cpu']}, {facts['cores']} cores, {facts['memory_gb']} GB")
     click.echo(f"isa      {' '.join(facts['isa']) or 'unknown'}")
     click.echo(f"system   {facts['os']}, Python {facts['python']}")
+    if device := facts["device"]:
+        click.echo(f"board    {in_words(device)}")
     click.echo(f"data     {root} ({'found' if data['exists'] else 'not there; set EDGEATTN_DATA'})")
     for name, entry in state.items():
         precisions = f" ({', '.join(entry['precisions'])})" if entry["precisions"] else ""

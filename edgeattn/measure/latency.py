@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.backends.base import Tensors
+from edgeattn.board.jetson import ROOT
+from edgeattn.board.throttle import Watch
 from edgeattn.errors import DataError, storage_errors
 from edgeattn.measure.candidate import Candidate
+from edgeattn.measure.energy import measure_energy
 from edgeattn.measure.process import Workers
 from edgeattn.stats import Interval, percentile, ratio_of_rounds
 
@@ -61,9 +64,9 @@ class Latency:
 
     `samples_ms` is a seeded sample of at most 400, in order of time.
 
-    `engine_only` is false: copies to and from the engine are inside the measured span. `throttled` is whether a core
-    was slowed down for heat during the rounds, None where the machine does not say. `memory` is a field of the row, not
-    of `to_dict()`.
+    `engine_only` is false: copies to and from the engine are inside the measured span. `throttled` is whether something
+    was slowed down for heat or current during the rounds, None where the machine does not say. `memory` and `energy`
+    are fields of the row, not of `to_dict()`.
     """
 
     threads: int
@@ -82,10 +85,11 @@ class Latency:
     protocol: str
     samples_ms: tuple[float, ...]
     memory: Memory
+    energy: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        del values["memory"]
+        del values["memory"], values["energy"]
         return values
 
 
@@ -136,6 +140,7 @@ def summarize_rounds(
     throttled: bool | None,
     peak_rss_bytes: Mapping[str, int | None],
     seed: int,
+    energies: Mapping[str, dict[str, Any]] | None = None,
 ) -> dict[str, Latency]:
     """Recorded nanoseconds, per candidate and round, to a `Latency` per candidate."""
     medians = {name: [statistics.median(turn) for turn in turns] for name, turns in rounds.items()}
@@ -165,14 +170,9 @@ def summarize_rounds(
             protocol=protocols[name],
             samples_ms=tuple(all_ms[np.sort(kept)].round(4).tolist()),
             memory=Memory(None if peak is None else round(peak / 1e6, 1)),
+            energy=(energies or {}).get(name),
         )
     return results
-
-
-def throttle_count(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
-    """How often cores were slowed down for heat since the machine started; None where Linux does not say."""
-    files = sorted(root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
-    return sum(int(file.read_text()) for file in files) if files else None
 
 
 def measure_latency(
@@ -185,6 +185,7 @@ def measure_latency(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     timeout_s: float = 600.0,
+    root: Path = ROOT,
 ) -> Measured:
     """Measure all candidates against `reference`, and each against its parent where `parents` names one.
 
@@ -192,7 +193,8 @@ def measure_latency(
     one; all of as many calls, and each input of one size throughout. `timeout_s` limits any one answer of a
     worker, loading included. A candidate that cannot be loaded or run, or whose process dies or hangs, is left out; its
     reason names it. Where that is the reference, its error is raised (MachineError for a process that died or hangs),
-    as are MissingLibrary and StorageError of any. All processes have ended when this returns or raises.
+    as are MissingLibrary and StorageError of any. All processes have ended when this returns or raises. `root` is the
+    file system in which a board tells of its power and throttling.
     """
     names = [candidate.name for candidate in candidates]
     if len(set(names)) != len(names) or not {reference, *parents, *parents.values()} <= set(names):
@@ -216,13 +218,14 @@ def measure_latency(
                 warm[candidate.name] = answer
         window = int(WARM_UP["window"])
         plan = plan_rounds({n: statistics.median(w["durations_ns"][-window:]) for n, w in warm.items()}, seconds)
-        throttled_before = throttle_count()
+        watch = Watch(root)
         # On a machine that others keep busy a round takes many times longer; the least number of them must do then.
-        rounds, quiet = _run_rounds(workers, plan, seed, tell, patience_s=PATIENCE * seconds * len(warm))
+        rounds, quiet = _run_rounds(workers, plan, seed, tell, watch, patience_s=PATIENCE * seconds * len(warm))
         plan = Plan(len(rounds[reference]), plan.calls)
-        throttled_after = throttle_count()
+        throttled = watch.result().throttled
+        typical_ns = {name: statistics.median(ns for turn in turns for ns in turn) for name, turns in rounds.items()}
+        energies = measure_energy(workers, typical_ns, root, seconds=seconds)
         peaks = {name: answer["peak_rss_bytes"] for name in rounds if (answer := workers.ask(name, "peak"))}
-    unknown = throttled_before is None or throttled_after is None
     whole = [candidate for candidate in candidates if candidate.name in peaks]
     latencies = summarize_rounds(
         {c.name: rounds[c.name] for c in whole},
@@ -233,15 +236,16 @@ def measure_latency(
             c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=c.frames or frames, seed=seed)
             for c in whole
         },
-        throttled=None if unknown else throttled_after != throttled_before,
+        throttled=throttled,
         peak_rss_bytes=peaks,
         seed=seed,
+        energies=energies,
     )
     return Measured(latencies, workers.failed)
 
 
 def _run_rounds(
-    workers: Workers, plan: Plan, seed: int, tell: Callable[[str], None], *, patience_s: float
+    workers: Workers, plan: Plan, seed: int, tell: Callable[[str], None], watch: Watch, *, patience_s: float
 ) -> tuple[dict[str, list[list[int]]], dict[str, bool]]:
     """Nanoseconds per candidate and round, and whether its threads slept between turns; without those that failed."""
     rounds: dict[str, list[list[int]]] = {name: [] for name in plan.calls}
@@ -257,6 +261,7 @@ def _run_rounds(
                 quiet[name] = quiet[name] and answer["quiet"]
             else:
                 rounds.pop(name, None)
+        watch.look()  # while nobody is timed
     return rounds, quiet
 
 

@@ -29,7 +29,7 @@ _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
 _ACCURACY_LAYOUT = 2
-_LATENCY_LAYOUT = 2
+_LATENCY_LAYOUT = 3
 
 Outputs = list[dict[str, NDArray[Any]]]
 
@@ -118,7 +118,7 @@ def latency(
             progress=lambda message: context.progress(0, 1, message),
         )
         figures = {
-            name: {"latency": result.to_dict(), "memory": result.memory.to_dict()}
+            name: {"latency": result.to_dict(), "memory": result.memory.to_dict(), "energy": result.energy}
             for name, result in measured.latencies.items()
         }
         return {"figures": figures, "failed": measured.failed}

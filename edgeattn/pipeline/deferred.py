@@ -13,35 +13,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgeattn import backends, tasks
+from edgeattn import tasks
 from edgeattn.artifact import Artifact, Precision, Stage
-from edgeattn.backends import _jetson
-from edgeattn.errors import MissingLibrary
 from edgeattn.measure.select import Selection, misses
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.pipeline import checks, stages
 from edgeattn.pipeline.rows import Row
 from edgeattn.pipeline.state import Run
-from edgeattn.recipe import Target
 
 # FP16 first: on tensor cores it is faster than FP32 wherever both were published, while INT8 of attention often is not
 # faster than FP16 (NVIDIA/TensorRT #4273, #2067), so that INT8 ships only where it was measured.
 _PREFERRED = ("fp16", "fp32", "int8")
-
-
-def elsewhere(target: Target) -> str | None:
-    """Why engines for `target` cannot be built on this machine; None when they can, or when it is no such target."""
-    if target.backend != "tensorrt":
-        return None
-    try:
-        backends.find(target.backend)
-    except MissingLibrary as error:
-        return f"{str(error).partition(';')[0].rstrip('.')}."
-    modules = target.hardware.modules if target.hardware else ()
-    here = _jetson.module_id()
-    if modules and here not in modules:
-        return f"This machine is {here or 'no Jetson'}, the target {target.name} is {' or '.join(modules)}."
-    return None
 
 
 def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
@@ -61,15 +43,14 @@ def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifac
 
 def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) -> tuple[str | None, tuple[str, ...]]:
     """Why the target would refuse `graph` or compute something else (None when it would not), and notes on the rest."""
-    import onnx
-
     from edgeattn.lint import lint
     from edgeattn.lint.base import Rules, Severity, parse_version
+    from edgeattn.lint.reading import read
 
     span = context.target.tensorrt
     if span is None:
         return None, ()
-    model = onnx.load(graph.path / "model.onnx")
+    model = read(graph.path / "model.onnx")
     notes = []
     for version in dict.fromkeys(version for version in (span.min, span.max) if version):
         found = lint(model, Rules(parse_version(version)), ranges)
@@ -117,15 +98,14 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
 
 def roofline(context: stages.Context, graph: Artifact) -> dict[str, Any] | None:
     """The least time on the target by `measure.roofline`, labelled an estimate; None where no hardware is described."""
-    import onnx
-
+    from edgeattn.lint.reading import read
     from edgeattn.lint.work import work
     from edgeattn.measure.roofline import on
 
     hardware = context.target.hardware
     if hardware is None:
         return None
-    found = work(onnx.load(graph.path / "model.onnx"))
+    found = work(read(graph.path / "model.onnx"))
     return on(hardware, found.least_macs, found.weights_bytes, found.io_bytes).to_dict()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeattn import host
 from edgeattn.artifact import Stage, sha256_file
+from edgeattn.board import describe_device
 from edgeattn.measure.select import misses
 from edgeattn.pipeline import checks, pictures, stages
 from edgeattn.pipeline.state import Run
@@ -34,7 +35,7 @@ def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
         "seed": recipe.seed,
         "git": git_revision(),
         "wall_seconds": round(wall_seconds, 2),
-        "host": {**host.describe(), "device": context.device.describe() if context.device else {}},
+        "host": {**host.describe(), "device": context.device.describe() if context.device else describe_device() or {}},
         "data": {"name": _data_name(recipe.data), **{name: record[name] for name in _DATA}},
         "budget": recipe.budget.model_dump(),
         "rows": [row.to_dict() for row in state.rows],

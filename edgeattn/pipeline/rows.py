@@ -27,6 +27,7 @@ class Row:
     drift: dict[str, Any] | None = None
     latency: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+    energy: dict[str, Any] | None = None
     execution: dict[str, Any] | None = None
     # ONNX Runtime stands in for a device that is not here; `emulation` says how far two of its ways are apart.
     emulated: bool = False
@@ -89,7 +90,7 @@ class Row:
             "drift": self.drift,
             "latency": self.latency,
             "memory": self.memory,
-            "energy": None,
+            "energy": self.energy,
             "emulated": self.emulated,
             "emulation": self.emulation,
             "estimate": self.estimate,

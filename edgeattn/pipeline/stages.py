@@ -42,6 +42,7 @@ from edgeattn.data.base import (
 from edgeattn.errors import ModelError
 from edgeattn.framing import Framing, choose_calls, frame_up
 from edgeattn.imaging import Preprocess
+from edgeattn.pipeline.elsewhere import elsewhere
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
@@ -102,8 +103,6 @@ class Context:
     @cached_property
     def elsewhere(self) -> str | None:
         """Why engines for the target cannot be built in this run; None when they can, here or on `remote`."""
-        from edgeattn.pipeline.deferred import elsewhere
-
         return None if self.remote else elsewhere(self.target)
 
     @property
@@ -305,12 +304,10 @@ def ranges(context: Context, exported: Artifact) -> dict[str, float]:
     """The largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
 
     def make(work: Path, out: Path) -> None:
-        import onnx
-
         from edgeattn.quantize.ranges import largest
 
         calls = prepared(context, context.splits.calibration, _RANGE_SAMPLES)
-        found = largest(onnx.load(exported.path / "model.onnx"), calls, context.progress)
+        found = largest(exported.path / "model.onnx", calls, context.progress)
         write_atomic(out / "ranges.json", json.dumps(found, indent=1))
 
     inputs = {

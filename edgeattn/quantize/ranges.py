@@ -17,19 +17,18 @@ from edgeattn.progress import Progress
 _FP32_MAX = float(np.finfo(np.float32).max)
 
 
-def largest(model: onnx.ModelProto, calls: Sequence[Tensors], progress: Progress) -> dict[str, float]:
-    """The largest |x| of every FP32 tensor of `model` over `calls`, batch 1, by the tensor's name.
+def largest(path: Path, calls: Sequence[Tensors], progress: Progress) -> dict[str, float]:
+    """The largest |x| of every FP32 tensor of the graph at `path` over `calls`, batch 1, by the tensor's name.
 
     Infinity and NaN, which JSON lacks, count as the largest FP32: they are too large for FP16 as well. An empty tensor
     has 0.
     Raises ModelError when the graph does not run.
     """
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
+    watched = onnx.load(path)
     graph = onnx.shape_inference.infer_shapes(watched, data_prop=True).graph
     names = [v.name for v in graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT]
-    made = {name for node in model.graph.node for name in node.output}
-    present = {value.name for value in model.graph.output}
+    made = {name for node in watched.graph.node for name in node.output}
+    present = {value.name for value in watched.graph.output}
     for name in names:
         if name in made - present:
             # Without a shape: some are known only when the graph runs.

@@ -21,18 +21,29 @@ __all__ = ["Model", "load", "load_emulated", "load_runner", "open_emulated"]
 
 
 def load(
-    path: str | Path, *, key: str | Path | None = None, threads: int | None = None, self_test: bool = False
+    path: str | Path,
+    *,
+    key: str | Path | None = None,
+    threads: int | None = None,
+    self_test: bool = False,
+    build: bool = True,
 ) -> Model:
     """Verify the bundle at `path`, then load its engine.
 
     `key`: a public key (PEM); a bundle not signed by its owner is refused. `threads`: of the engine, by default all the
     process may use. `self_test`: also run the golden samples and refuse an engine that computes something else.
+    `build`: where the bundle has no engine for this machine, or the one it has was built for another processor, GPU or
+    library, build it from the bundle's `model.onnx`: with OpenVINO seconds, at every load; with TensorRT minutes, once,
+    then it is kept. Say False in an app that must start at once; what is missing is then a BundleError that says why,
+    and `python -m edgeattn.runtime build BUNDLE` builds and keeps it beforehand.
 
     The engine is unpacked to `$EDGEATTN_CACHE`, by default `~/.cache/edgeattn`, and verified there on every load; where
     that cannot be written, to a temporary folder. The 16 engines used last are kept there.
     Raises BundleError, InputError, MissingLibrary, ModelError, StorageError, StageFailed (self-test).
     """
-    return open_model(Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test)
+    return open_model(
+        Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test, build=build
+    )
 
 
 def open_emulated(path: Path, *, threads: int) -> Model:

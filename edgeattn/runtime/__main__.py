@@ -1,5 +1,6 @@
-"""`python -m edgeattn.runtime`: verify and run bundles where the command line's libraries are not installed.
+"""`python -m edgeattn.runtime`: build, verify and run bundles where the command line's libraries are not installed.
 
+    python -m edgeattn.runtime build BUNDLE [--twice] [--force] [--key PUBLIC.pem] [--json]
     python -m edgeattn.runtime verify BUNDLE [--key PUBLIC.pem] [--json]
     python -m edgeattn.runtime run BUNDLE --source IMAGE|FOLDER|VIDEO [--out PATH] [--key PUBLIC.pem] [--json]
 
@@ -19,8 +20,10 @@ from pathlib import Path
 
 from edgeattn import runtime
 from edgeattn.errors import EdgeattnError, StorageError
+from edgeattn.runtime.build import build
 from edgeattn.runtime.run import json_line, line, run
 from edgeattn.runtime.sources import quiet_opencv
+from edgeattn.runtime.ticker import Ticker
 from edgeattn.runtime.verify import verify
 from edgeattn.tasks.base import Result
 
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.reconfigure(errors="replace")  # the terminal may have no sign for a label
     quiet_opencv()
     try:
-        code = _verify(options) if options.command == "verify" else _run(options)
+        code = {"build": _build, "verify": _verify, "run": _run}[options.command](options)
         sys.stdout.flush()
         return code
     except EdgeattnError as error:
@@ -55,9 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edgeattn.runtime", description="Verify and run edgeattn bundles.")
+    parser = argparse.ArgumentParser(
+        prog="python -m edgeattn.runtime", description="Build, verify and run edgeattn bundles."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, says in (
+        ("build", "build the engine for this machine from the bundle's model.onnx, prove it, and keep it for load"),
         ("verify", "check hashes, signature, compatibility and the golden self-test"),
         ("run", "run a bundle on images or a video"),
     ):
@@ -69,7 +75,37 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("--source", required=True, help="image, folder of images, or video file")
             command.add_argument("--out", type=Path, help="write overlays: a file, or a folder for several images")
+        if name == "build":
+            _add_build(command)
     return parser
+
+
+def _add_build(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--optimization-level", type=int, metavar="0..5", help="TensorRT: 0 builds fast, 5 tries most")
+    command.add_argument("--workspace-mb", type=int, metavar="MB", help="TensorRT: the most memory a layer may use")
+    command.add_argument("--dla", type=int, metavar="CORE", help="TensorRT: run on this DLA core what it can run")
+    command.add_argument("--force", action="store_true", help="build also where an engine that fits is there")
+    command.add_argument("--twice", action="store_true", help="build a second engine and report how far the two differ")
+
+
+def _build(options: argparse.Namespace) -> int:
+    asked = {
+        "optimization_level": options.optimization_level,
+        "workspace_mb": options.workspace_mb,
+        "dla_core": options.dla,
+    }
+    with Ticker() as progress:
+        report = build(
+            options.bundle,
+            options.key,
+            threads=options.threads,
+            options={name: value for name, value in asked.items() if value is not None},
+            force=options.force,
+            twice=options.twice,
+            progress=progress,
+        )
+    print(json.dumps(report.to_dict(), allow_nan=False) if options.json else "\n".join(report.lines()))
+    return 0 if report.passed else 1
 
 
 def _verify(options: argparse.Namespace) -> int:

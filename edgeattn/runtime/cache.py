@@ -37,13 +37,16 @@ class EngineFolder:
             self.temporary.cleanup()
 
 
-def place_engine(bundle: Bundle) -> EngineFolder:
+def place_engine(bundle: Bundle, *, keep: bool = False) -> EngineFolder:
     """Unpack what is not yet in the cache, and verify what is. Raises BundleError, StorageError.
 
-    When an engine is added, those used longest ago go: beyond 16, but none that was used within the last day.
+    When an engine is added, those used longest ago go: beyond 16, but none that was used within the last day. With
+    `keep` no temporary folder will do: what is built there must be found again.
     """
     placed = _placed_names(bundle)
     root = _root()
+    if root is None and keep:
+        raise StorageError("This user has no home folder to keep engines in; name one with EDGEATTN_CACHE=FOLDER.")
     if root is not None:
         # Half of a SHA-256 tells bundles apart; the files themselves are compared with the whole of theirs.
         folder = root / bundle.sha256[:32]
@@ -52,8 +55,12 @@ def place_engine(bundle: Bundle) -> EngineFolder:
             if _fill(folder, bundle, placed):
                 _remove_unused(root)
             return EngineFolder(folder)
-        except StorageError:
-            pass  # read-only or full: a temporary folder may still be there
+        except StorageError as error:
+            if keep:
+                raise StorageError(
+                    f"Engines cannot be kept in {root}: {error} Name another folder with EDGEATTN_CACHE=FOLDER."
+                ) from error
+            # read-only or full: a temporary folder may still be there
     with storage_errors(Path(tempfile.gettempdir())):
         temporary = tempfile.TemporaryDirectory(prefix="edgeattn-")
     try:

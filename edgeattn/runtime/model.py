@@ -17,10 +17,11 @@ from edgeattn.backends.base import Runner
 from edgeattn.bundle.golden import SelfTest, check_golden
 from edgeattn.bundle.manifest import GOLDEN, Manifest
 from edgeattn.bundle.reader import Bundle, open_bundle
-from edgeattn.errors import BundleError, InputError, ModelError, StageFailed
+from edgeattn.errors import BundleError, InputError, ModelError, NoEngine, StageFailed
 from edgeattn.framing import frame_up
 from edgeattn.imaging import Frame
 from edgeattn.runtime.cache import EngineFolder, place_engine
+from edgeattn.runtime.on_device import builds
 from edgeattn.tasks.base import Result, Task
 
 
@@ -117,23 +118,23 @@ def open_model(
     key: Path | None,
     threads: int | None,
     self_test: bool,
+    build: bool = True,
     opener: Callable[..., Runner] | None = None,
 ) -> Model:
     """See `edgeattn.runtime.load`. `opener` takes the place of the bundle's backend's `load`."""
-    if threads is not None and threads < 1:
-        raise InputError(f"The number of threads must be 1 or more, got {threads}.")
+    cores = threads_of(threads)
     bundle = open_bundle(path, key=key)
-    task = _task(bundle)
-    opener = opener or backends.find(bundle.manifest.backend).load
+    task = task_of(bundle)
+    opener = opener or _opener(bundle, build=build)
     folder = place_engine(bundle)
     try:
-        runner = opener(folder.path, threads=threads or host.cores())
+        runner = opener(folder.path, threads=cores)
     except BaseException:
         folder.close()
         raise
     model = Model(bundle, runner, task, folder)
     try:
-        _check_names(bundle, runner)
+        check_names(bundle, runner)
         if self_test:
             _require(model.self_test(), path)
     except BaseException:
@@ -142,7 +143,33 @@ def open_model(
     return model
 
 
-def _task(bundle: Bundle) -> Task:
+def _opener(bundle: Bundle, *, build: bool) -> Callable[..., Runner]:
+    """What opens the engine's folder. Raises MissingLibrary at once, before anything is unpacked."""
+    backend = backends.find(bundle.manifest.backend)
+    builder = builds(backend)
+    if build or builder is None:
+        return backend.load
+
+    def open_built(folder: Path, *, threads: int) -> Runner:
+        try:
+            return builder.load(folder, threads=threads, build=False)
+        except NoEngine as error:
+            raise BundleError(
+                f"The bundle {bundle.path} has no engine for this machine ({error.reason}), and none may be built "
+                f"(build=False); build it, once, with: python -m edgeattn.runtime build {bundle.path}."
+            ) from error
+
+    return open_built
+
+
+def threads_of(asked: int | None) -> int:
+    """How many threads the engine gets: by default all. Raises InputError."""
+    if asked is not None and asked < 1:
+        raise InputError(f"The number of threads must be 1 or more, got {asked}.")
+    return asked or host.cores()
+
+
+def task_of(bundle: Bundle) -> Task:
     """What reads the outputs. Raises InputError, of a task of the maker's own BundleError: it must be here too."""
     name = bundle.manifest.task
     try:
@@ -153,7 +180,8 @@ def _task(bundle: Bundle) -> Task:
         raise BundleError(f"The bundle {bundle.path} needs a task of its maker's own. {error}") from error
 
 
-def _check_names(bundle: Bundle, runner: Runner) -> None:
+def check_names(bundle: Bundle, runner: Runner) -> None:
+    """Raise BundleError unless the engine has the inputs and outputs that the manifest names."""
     manifest, specs = bundle.manifest, runner.specs
     for kind, listed, real in (
         ("inputs", manifest.inputs, specs.inputs),

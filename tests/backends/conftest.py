@@ -241,12 +241,11 @@ def install_world(monkeypatch, tmp_path):
 
     At the end nothing may have gone wrong and nothing may be left on its GPU.
     """
-    from edgeattn.backends import _cuda, _jetson
+    from edgeattn.backends import _cuda, _tensorrt_device
 
     made = []
     monkeypatch.setenv("EDGEATTN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(_jetson, "_RELEASE", tmp_path / "nv_tegra_release")
-    monkeypatch.setattr(_jetson, "_COMPATIBLE", tmp_path / "compatible")
+    monkeypatch.setattr(_tensorrt_device, "_ROOT", tmp_path)
 
     def install(version, nets, gpu=None):
         made.append(trt_world.World(version, nets, gpu))

@@ -102,6 +102,21 @@ def test_the_precision_that_executes_is_read_back(compiled, name, precision, mac
     assert said.notes == ()
 
 
+def test_the_layers_that_execute_are_listed(compiled):
+    """With what was fused into each: of the convolution its ReLU; of attention's products each is found once."""
+    for name, products in (("conv", 1), ("attention", 5)):
+        folder, said = compiled(name, "fp32")
+        executed = json.loads((folder / "engine.json").read_text())["executed"]
+        assert len(executed) == sum(said.layers.values())
+        assert sum(layer["macs"] for layer in executed) == said.macs["fp32"]
+        assert sum(layer["macs"] > 0 for layer in executed) <= products
+        assert all(layer["nodes"] and layer["name"] and layer["kind"] for layer in executed)
+    nodes = [
+        layer["nodes"] for layer in json.loads((compiled("conv", "fp32")[0] / "engine.json").read_text())["executed"]
+    ]
+    assert any({"conv", "y"} <= set(fused) for fused in nodes)
+
+
 @needs_bf16
 def test_bf16_is_really_rounded(compiled, zoo):
     got = backend.load(compiled("conv", "bf16")[0], threads=1).infer(zoo["conv"].inputs)["y"]
@@ -255,7 +270,7 @@ def test_multiply_adds_worked_by_hand(make_model, make_node, tmp_path):
     }
     assert sorted(graph.multiply_adds(network).values()) == sorted(by_hand.values())
     running = backend.core().compile_model(network, "CPU", backend.settings(1, "f32")).get_runtime_model()
-    assert graph.read_back(network, running)[1] == {"fp32": sum(by_hand.values())}
+    assert graph.read_back(network, graph.layers(network, running))[1] == {"fp32": sum(by_hand.values())}
 
 
 def test_a_missing_library_names_the_command(monkeypatch):

@@ -18,7 +18,7 @@ import pytest
 
 from edgeattn import backends
 from edgeattn.artifact import sha256_bytes, sha256_file
-from edgeattn.backends import _cuda, _jetson, _tensorrt_progress
+from edgeattn.backends import _cuda, _tensorrt_progress
 from edgeattn.backends import tensorrt as backend
 from edgeattn.backends.tensorrt import BuildSettings
 from edgeattn.errors import InputError, MachineError, MissingLibrary, ModelError, StorageError
@@ -160,16 +160,13 @@ def test_the_fingerprint_names_gpu_and_software(world, tmp_path):
         **{"tensorrt": world.trt.__version__, "cuda": "12.6", "gpu": "Orin", "compute_capability": "8.7"},
         **{"multiprocessors": "8", "l4t": "none", "module": "none"},
     }
-    (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
-    (tmp_path / "compatible").write_bytes(b"nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0")
+    for folder in ("etc", "proc/device-tree"):
+        (tmp_path / folder).mkdir(parents=True)
+    release = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n"
+    (tmp_path / "etc/nv_tegra_release").write_text(release)
+    compatible = b"nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0"
+    (tmp_path / "proc/device-tree/compatible").write_bytes(compatible)
     assert (backend.fingerprint()["l4t"], backend.fingerprint()["module"]) == ("36.4.3", "p3767-0005")
-
-
-def test_what_is_no_release_file_is_no_jetson(one, tmp_path):
-    assert (_jetson.l4t(), _jetson.module_id()) == (None, None)
-    (tmp_path / "nv_tegra_release").write_text("something else")
-    (tmp_path / "compatible").write_bytes(b"raspberrypi,4\0")
-    assert (_jetson.l4t(), _jetson.module_id()) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +356,7 @@ def test_compiling_uses_this_users_cache(one, model, tmp_path):
 
 
 def add_to(path, name, start):
-    from edgeattn.backends._file_lock import locked
+    from edgeattn.file_lock import locked
 
     start.wait()
     for _ in range(20):

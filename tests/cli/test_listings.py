@@ -174,3 +174,21 @@ def test_doctor_says_what_is_missing(tool):
     assert 'pip install "edgeattn[openvino]"' in ended.out
     entry = json.loads(tool("doctor", "--json", FIRST=str(tool.folder / "blocked")).out)["backends"]["openvino"]
     assert (entry["usable"], entry["precisions"]) == (False, []) and "no openvino here" in entry["reason"]
+
+
+def test_doctor_names_the_board(monkeypatch):
+    from click.testing import CliRunner
+
+    from edgeattn.cli import doctor
+
+    board = {
+        **{"model": "NVIDIA Jetson Orin Nano", "module": "p3767-0005", "l4t": "36.4.3", "jetpack": "6.2"},
+        **{"power_mode": "15W", "clocks_held": True},
+    }
+    monkeypatch.setattr(doctor, "describe_device", lambda: board)
+    shown = CliRunner().invoke(doctor.command, [])
+    assert "board    NVIDIA Jetson Orin Nano, JetPack 6.2 (L4T 36.4.3), power mode 15W, clocks held\n" in shown.output
+    assert json.loads(CliRunner().invoke(doctor.command, ["--json"]).output)["host"]["device"] == board
+    monkeypatch.setattr(doctor, "describe_device", lambda: None)
+    assert "board" not in CliRunner().invoke(doctor.command, []).output
+    assert json.loads(CliRunner().invoke(doctor.command, ["--json"]).output)["host"]["device"] == {}

@@ -54,10 +54,10 @@ def test_fp16_is_taken(graph, version):
     assert not [found for found in lint(half, Rules(version)) if found.rule.startswith("overflow.")]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def quantized(request):
+@pytest.fixture(scope="module", params=models.names())
+def quantized(request, families):
     name = request.param
-    side, settings = FAMILIES[name]
+    side, settings = families[name]
     description = camera.Description(name, settings, tuple("abcde"), Preprocess(side, side), (120.0,) * 3, (64.0,) * 3)
     model = to_onnx(camera.CameraModel(description).eval(), dynamic_batch=False, opset=20)
     rng = np.random.default_rng(0)

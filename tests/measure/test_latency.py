@@ -21,7 +21,6 @@ from edgeattn.measure.latency import (
     plan_rounds,
     schedule,
     summarize_rounds,
-    throttle_count,
 )
 
 MS = 1_000_000
@@ -126,16 +125,6 @@ def test_dictionary_has_the_contracts_fields_and_no_zero_for_the_unknown():
     assert "memory" not in fields
 
 
-def test_throttling_is_read_from_the_kernel(tmp_path):
-    assert throttle_count(tmp_path) is None
-    for core, count in (("cpu0", 3), ("cpu11", 4)):
-        folder = tmp_path / core / "thermal_throttle"
-        folder.mkdir(parents=True)
-        (folder / "core_throttle_count").write_text(f"{count}\n")
-    (tmp_path / "cpufreq").mkdir()
-    assert throttle_count(tmp_path) == 7
-
-
 @pytest.fixture
 def measure(monkeypatch, tmp_path):
     """Measures the named fake entries; `measure.reaped()` says whether every process they started is gone."""
@@ -209,6 +198,49 @@ def test_two_inputs_reach_the_worker_together(measure):
 def test_memory_is_that_of_each_process_alone(measure):
     result = measure("fast", "ballast").latencies
     assert result["ballast"].memory.peak_rss_mb - result["fast"].memory.peak_rss_mb == pytest.approx(160, abs=25)
+
+
+def board(root, **files):
+    """A file system that tells of a power monitor and of a cooling device."""
+    told = {
+        **{"hwmon/hwmon0/name": "ina3221", "hwmon/hwmon0/in1_label": "VDD_IN", "hwmon/hwmon0/in1_input": 5000},
+        **{"hwmon/hwmon0/curr1_input": 1200, "thermal/cooling_device0/type": "gpu-throttle-alert"},
+        **{"thermal/cooling_device0/cur_state": 0, **files},
+    }
+    for name, content in told.items():
+        path = root / "sys/class" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    return root
+
+
+@pytest.mark.parametrize("state", [0, 2])
+def test_a_boards_power_and_limits(measure, tmp_path_factory, state):
+    """6 W: a frame of 1 ms and Python's share of it costs more than 6 mJ."""
+    root = board(tmp_path_factory.mktemp("root"), **{"thermal/cooling_device0/cur_state": state})
+    result = measure("fast", "slow", root=root, seconds=0.2).latencies
+    for name, ms in (("fast", 1), ("slow", 4)):
+        energy = result[name].energy
+        assert energy["mean_w"] == 6.0
+        assert 6 * ms < energy["mj_per_frame"] < 600 * ms
+        assert energy["source"].startswith("VDD_IN (ina3221), ")
+        assert result[name].throttled is bool(state)
+    assert "energy" not in result["slow"].to_dict()
+
+
+def test_a_machine_that_tells_nothing(measure, tmp_path_factory):
+    result = measure("fast", root=tmp_path_factory.mktemp("root")).latencies["fast"]
+    assert (result.energy, result.throttled) == (None, None)
+
+
+def test_who_dies_while_its_energy_is_measured_is_left_out(measure, tmp_path_factory, monkeypatch):
+    def dies(workers, typical_ns, root, *, seconds):
+        assert set(typical_ns) == {"fast", "slow"}
+        return {} if workers.ask("slow", "no such request") is None else {"slow": {}}
+
+    monkeypatch.setattr("edgeattn.measure.latency.measure_energy", dies)
+    measured = measure("fast", "slow")
+    assert (set(measured.latencies), set(measured.failed)) == ({"fast"}, {"slow"})
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.artifact import Precision, Stage, Store
-from edgeattn.backends import _jetson, tensorrt
+from edgeattn.backends import tensorrt
+from edgeattn.board import jetson
 from edgeattn.measure.select import Limits
 from edgeattn.pipeline import deferred, stages
+from edgeattn.pipeline.elsewhere import elsewhere
 from edgeattn.pipeline.rows import Row
 from edgeattn.recipe import load_target
 
@@ -21,7 +23,7 @@ JETSON = load_target("jetson")
 
 
 def test_engines_of_openvino_are_built_here():
-    assert deferred.elsewhere(load_target("cpu")) is None
+    assert elsewhere(load_target("cpu")) is None
 
 
 @pytest.mark.parametrize(
@@ -36,8 +38,8 @@ def test_engines_of_openvino_are_built_here():
 )
 def test_those_of_tensorrt_only_on_the_device(missing, module, target, why, monkeypatch):
     monkeypatch.setattr(tensorrt, "missing", lambda: missing)
-    monkeypatch.setattr(_jetson, "module_id", lambda: module)
-    found = deferred.elsewhere(load_target(target))
+    monkeypatch.setattr(jetson, "module_id", lambda: module)
+    found = elsewhere(load_target(target))
     assert found == why if why is None else found.startswith(why)
 
 

@@ -74,6 +74,11 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
 
 
 @pytest.fixture
+def runner_class() -> type[ChannelMeans]:
+    return ChannelMeans
+
+
+@pytest.fixture
 def manifest() -> Manifest:
     return Manifest(
         task="classify",

@@ -16,9 +16,13 @@ from edgeattn.imaging import encode_png
 
 PACKAGE = Path(edgeattn.__file__).parent
 SHIPPED = [
-    *(PACKAGE / name for name in ("__init__.py", "errors.py", "artifact.py", "imaging.py")),
+    *(PACKAGE / name for name in ("__init__.py", "errors.py", "artifact.py", "imaging.py", "file_lock.py", "stats.py")),
     *(PACKAGE / "backends" / name for name in ("__init__.py", "base.py", "openvino.py")),
-    *(path for room in ("metrics", "tasks", "bundle", "runtime") for path in sorted((PACKAGE / room).glob("*.py"))),
+    *(
+        path
+        for room in ("metrics", "tasks", "bundle", "runtime", "board")
+        for path in sorted((PACKAGE / room).glob("*.py"))
+    ),
 ]
 NOT_ON_DEVICES = (
     "torch",

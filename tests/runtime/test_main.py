@@ -59,6 +59,10 @@ def test_run(bundle: Path, backend: Any, image: Path, tmp_path: Path, capsys: py
         (["run", "BUNDLE", "--source", "IMAGE", "--out", "IMAGE"], 2, "would replace"),
         (["run", "BUNDLE", "--source", "IMAGE", "--threads", "0"], 2, "1 or more"),
         (["verify", "BUNDLE", "--key", "missing.pem"], 2, "is not signed"),
+        (["build", "missing.edgeattn"], 2, "cannot be read"),
+        (["build", "BUNDLE", "--key", "missing.pem"], 2, "is not signed"),
+        (["build", "BUNDLE", "--threads", "0"], 2, "1 or more"),
+        (["build", "BUNDLE"], 2, "there is no engine to build"),
         (["run", "BUNDLE", "--source", "IMAGE", "--out", "IMAGE/x.png"], 3, "cannot be written"),
         (["verify", "L" * 300], 2, "(File name too long)"),
         (["run", "BUNDLE", "--source", "L" * 300], 2, "cannot be read (File name too long); give an image"),
@@ -96,7 +100,9 @@ def test_an_output_that_takes_nothing(onnx_bundle: Path, image: Path) -> None:
     assert ended.stderr == "edgeattn: the output cannot be read or written (No space left on device).\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "x.edgeattn"], ["verify"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["run", "x.edgeattn"], ["verify"], ["build"], ["build", "x.edgeattn", "--dla", "one"]]
+)
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -1,0 +1,47 @@
+"""A board in one table: what a report says of it under `host.device`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeattn.board import jetson, power
+from edgeattn.board.clocks import clocks, held
+from edgeattn.board.heat import temperatures
+from edgeattn.board.memory import memory_mb
+from edgeattn.board.power_mode import power_mode
+
+
+def describe_device(root: Path = jetson.ROOT) -> dict[str, Any] | None:
+    """The Jetson below `root`, as plain values for JSON; None where this is none.
+
+    `model`, `module`, `l4t`, `jetpack`, `power_mode` and its number, `clocks_held` (as `jetson_clocks` does),
+    `clocks_mhz` now and `clocks_max_mhz` allowed, `temperatures_c`, `memory_mb`, `power_from` (what measures its
+    power). What the board does not tell is None.
+    """
+    release, module = jetson.l4t(root), jetson.module_id(root)
+    if release is None and module is None:
+        return None
+    mode, meter, found = power_mode(root), power.meter(root), clocks(root)
+    return {
+        "model": jetson.model(root),
+        "module": module,
+        "l4t": release,
+        "jetpack": jetson.jetpack(release),
+        "power_mode": mode and mode.name,
+        "power_mode_number": mode and mode.number,
+        "clocks_held": held(root),
+        "clocks_mhz": {name: clock.mhz for name, clock in found.items() if clock.mhz is not None} or None,
+        "clocks_max_mhz": {name: clock.most_mhz for name, clock in found.items() if clock.most_mhz is not None} or None,
+        "temperatures_c": temperatures(root) or None,
+        "memory_mb": memory_mb(root),
+        "power_from": meter and meter.source,
+    }
+
+
+def in_words(device: Mapping[str, Any]) -> str:
+    """What `describe_device` found, in one line for a person."""
+    held = {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
+    release = f"JetPack {device['jetpack'] or 'unknown'} (L4T {device['l4t'] or 'unknown'})"
+    return f"{device['model'] or device['module']}, {release}, power mode {device['power_mode'] or 'unknown'}, {held}"

@@ -1,0 +1,51 @@
+"""What a backend offers whose engines can be built on the device, of nothing but a `model.onnx` and its own library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, cast
+
+from edgeattn.backends.base import Backend, Compiled, Runner
+from edgeattn.progress import Progress
+
+
+class BuiltRunner(Runner, Protocol):
+    """`engine_folder`: where the engine lies."""
+
+    engine_folder: Path
+
+
+class OnDevice(Protocol):
+    """Beside what every backend has. `BUILT_HERE`: the folder below a `model.onnx` where `load` looks first."""
+
+    BUILT_HERE: str
+
+    def precisions(self) -> list[str]: ...
+
+    def check_options(self, options: Mapping[str, int]) -> None:
+        """Raise InputError for an option that the backend does not have, or a value out of range."""
+        ...
+
+    def build_here(
+        self,
+        model: Path,
+        out: Path,
+        *,
+        precision: str,
+        threads: int,
+        options: Mapping[str, int],
+        progress: Progress,
+        fresh: bool = False,
+    ) -> Compiled:
+        """Build `model` into the folder `out`; `fresh`: without what earlier builds measured."""
+        ...
+
+    def load(self, folder: Path, *, threads: int, build: bool) -> Runner:
+        """As every backend's; without `build` NoEngine says why an engine would have to be built."""
+        ...
+
+
+def builds(backend: Backend) -> OnDevice | None:
+    """The backend as one that builds engines; None where it opens every graph as it is."""
+    return cast(OnDevice, backend) if hasattr(backend, "build_here") else None
