@@ -57,6 +57,8 @@ def test_as_the_contract_has_it():
         "memory": None,
         "energy": None,
         "emulated": False,
+        "emulation": None,
+        "estimate": None,
         "execution": None,
         "notes": ["n"],
     }
