@@ -80,7 +80,7 @@ def _listen(line: _Line, sources: Mapping[str, Source], into: Path | None, progr
             line.stay_alive()
         elif "progress" in record:
             done, total, text = record["progress"]
-            line.doing = f"it was busy ({text})"
+            line.doing = f"'{_printable(text)}' was under way"
             progress(done, total, f"{_printable(text)}, on {address}")
         elif "file" in record and into is not None:
             line.doing = "results were fetched"
