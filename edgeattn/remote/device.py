@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.progress import Progress
-from edgeattn.remote.conversation import Request, Source, converse
+from edgeattn.remote.conversation import Request, converse
 from edgeattn.remote.host import Host
+from edgeattn.remote.line import Source
 from edgeattn.remote.package import needed, pack
 
 

@@ -44,7 +44,7 @@ def failure(host: Host, code: int | None, said: Sequence[str], *, doing: str | N
 
     `doing`: what was under way; None where the program there had not yet begun.
     """
-    text, last = "\n".join(said), said[-1].strip().rstrip(".") if said else "it said nothing"
+    text, last = "\n".join(said), said[-1].strip().rstrip(".") if said else "ssh gave no reason"
     if doing is not None:
         return ConnectionFailed(
             f"The connection to {host.address} was lost, or the program there was ended for want of memory, while "

@@ -60,9 +60,10 @@ def test_the_command_line():
         (255, "me@box: Permission denied (publickey,password).", None, ConnectionFailed, "ssh-copy-id box"),
         (255, "command-line: line 0: Bad configuration option: x", None, InputError, "does not take these options"),
         (127, "sh: 1: exec: python3: not found", None, MissingLibrary, "cannot run 'python3'"),
-        (1, "", None, ConnectionFailed, "code 1 before it had begun (it said nothing)"),
+        (1, "", None, ConnectionFailed, "code 1 before it had begun (ssh gave no reason)"),
         (255, "client_loop: send disconnect: Broken pipe", "files were sent", ConnectionFailed, "was lost, or"),
-        (None, "", "it was busy (x)", ConnectionFailed, "while it was busy (x) (it said nothing); run the same comm"),
+        (None, "", "'x' was under way", ConnectionFailed,
+         "while 'x' was under way (ssh gave no reason); run the same command again"),
     ],
 )  # fmt: skip
 def test_why_a_connection_ended(code, said, doing, kind, words):

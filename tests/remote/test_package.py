@@ -72,13 +72,14 @@ def test_it_starts_from_the_zip_without_any_other_library(tmp_path):
 def test_a_task_of_ones_own_travels_with_what_it_imports(tmp_path, monkeypatch):
     own = tmp_path / "mine_far"
     (own / "sub").mkdir(parents=True)
-    (own / "__init__.py").write_text("")
+    (own / "__init__.py").write_text("from mine_far import kinds\n")
+    (own / "kinds.py").write_text("")
     (own / "sub/task.py").write_text("from mine_far.maths import add\nTASK = add\n")
     (own / "maths.py").write_text("from edgeattn.tasks.classify import TASK as add\n")
     (own / "unrelated.py").write_text("import torch\n")
     monkeypatch.syspath_prepend(tmp_path)
     added = set(names(pack("mine_far.sub.task"))) - set(names(pack(CLASSIFY)))
-    assert added == {"mine_far/__init__.py", "mine_far/sub/task.py", "mine_far/maths.py"}
+    assert added == {"mine_far/__init__.py", "mine_far/sub/task.py", "mine_far/maths.py", "mine_far/kinds.py"}
 
 
 def test_the_requirements_are_those_of_the_project():
