@@ -171,10 +171,8 @@ def _before(node: Node, axis: int, axes: int, dense: int, sparse: int, kernel: i
     pads = node.get("pads", ())
     if len(pads) == 2 * axes and node.get("auto_pad", "NOTSET") == "NOTSET":
         return int(pads[axis])
-    both = max((dense - 1) * stride + (kernel - 1) * dilation + 1 - sparse, 0)
-    if node.get("auto_pad", "NOTSET") in ("NOTSET", "VALID"):
-        return 0
-    return both - both // 2 if node.get("auto_pad") == "SAME_LOWER" else both // 2
+    # None where the shapes need none; on which side the odd pixel of SAME lies changes no count.
+    return max((dense - 1) * stride + (kernel - 1) * dilation + 1 - sparse, 0) // 2
 
 
 def _axis(dense: int, sparse: int, kernel: int, stride: int, dilation: int, before: int) -> float:

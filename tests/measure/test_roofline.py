@@ -57,6 +57,7 @@ def test_a_peak_that_is_not_published_is_left_out_and_named():
     assert (alone.compute_ms, alone.bound_ms, alone.binds) == (None, alone.memory_ms, "memory")
     strange = roofline({"float64": G, "int8": G, "fp16": 0}, 0, 50, PEAKS)
     assert near(strange.compute_ms, 0.1) and strange.left_out == ("float64",)
+    assert roofline({"float64": 0}, 0, 50, PEAKS).left_out == ()
 
 
 def test_without_any_figure_there_is_no_estimate():
