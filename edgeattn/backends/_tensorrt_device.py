@@ -10,7 +10,6 @@ from edgeattn.backends import _cuda
 from edgeattn.backends import _tensorrt_library as lib
 from edgeattn.board import jetson
 
-_ROOT = jetson.ROOT
 # The least compute capability with fast arithmetic of the kind (CUDA programming guide, arithmetic instructions).
 _SINCE = {"fp32": (0, 0), "bf16": (8, 0), "fp16": (7, 0), "int8": (7, 2)}
 
@@ -30,8 +29,8 @@ def fingerprint() -> dict[str, str]:
         "gpu": cuda.device_name(),
         "compute_capability": ".".join(map(str, cuda.compute_capability())),
         "multiprocessors": str(cuda.multiprocessors()),
-        "l4t": jetson.l4t(_ROOT) or "none",
-        "module": jetson.module_id(_ROOT) or "none",
+        "l4t": jetson.l4t(lib.ROOT) or "none",
+        "module": jetson.module_id(lib.ROOT) or "none",
     }
 
 

@@ -16,6 +16,7 @@ from edgeattn.backends.base import last_line
 from edgeattn.board import jetson
 from edgeattn.errors import EdgeattnError, MachineError, MissingLibrary, ModelError
 
+ROOT = jetson.ROOT  # of the file system that says which Jetson this is
 _KEPT = 30  # messages of each kind, the last ones
 
 
@@ -53,7 +54,7 @@ def missing() -> str | None:
 
 def _outdated() -> str | None:
     """That this is a Jetson whose JetPack is too old; None where it is none, or new enough."""
-    return jetpack.check_release(jetson.l4t(), jetson.module_id())
+    return jetpack.check_release(jetson.l4t(ROOT), jetson.module_id(ROOT))
 
 
 def collector(trt: Any) -> Any:

@@ -231,7 +231,7 @@ def float_nodes(
     return {**dict.fromkeys(sorted(unasked), reason), **kept_back(model, candidate, form)}
 
 
-def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors], form: Form) -> list[dict[str, NDArray[Any]]]:
+def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors], form: Form = CPU) -> list[dict[str, NDArray[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
         runner = onnxruntime.load(Path(folder), threads=1, as_written=form.as_written)

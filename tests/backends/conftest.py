@@ -241,11 +241,11 @@ def install_world(monkeypatch, tmp_path):
 
     At the end nothing may have gone wrong and nothing may be left on its GPU.
     """
-    from edgeattn.backends import _cuda, _tensorrt_device
+    from edgeattn.backends import _cuda
 
     made = []
     monkeypatch.setenv("EDGEATTN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(_tensorrt_device, "_ROOT", tmp_path)
+    monkeypatch.setattr(_tensorrt_library, "ROOT", tmp_path)
 
     def install(version, nets, gpu=None):
         made.append(trt_world.World(version, nets, gpu))

@@ -790,9 +790,16 @@ def test_tensorrt_8_is_refused(install_world):
     )
 
 
+def told(root, name, text):
+    """A file in which a board says what it is."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
 def test_on_an_old_jetpack_it_is_the_jetpack_that_is_refused(install_world, monkeypatch, tmp_path):
     install_world("8.6.1", nets)
-    (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 3.0, GCID: 36106755, BOARD: generic\n")
+    told(tmp_path, "etc/nv_tegra_release", "# R36 (release), REVISION: 3.0, GCID: 36106755, BOARD: generic\n")
     sentence = (
         "JetPack 6.0 (L4T 36.3.0) has TensorRT 8.6.2, which has no strongly typed networks, and every edgeattn engine "
         "takes its precision from the graph; install JetPack 6.1 or newer, which brings TensorRT 10.3 or newer."
@@ -803,15 +810,15 @@ def test_on_an_old_jetpack_it_is_the_jetpack_that_is_refused(install_world, monk
     # Without its Python package as well: what `apt install nvidia-jetpack` brings there would be no help.
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     assert backend.missing() == sentence
-    (tmp_path / "nv_tegra_release").write_text("# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref\n")
-    (tmp_path / "compatible").write_bytes(b"nvidia,p3668-0000\0nvidia,tegra194\0")
+    told(tmp_path, "etc/nv_tegra_release", "# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref\n")
+    told(tmp_path, "proc/device-tree/compatible", "nvidia,p3668-0000\0nvidia,tegra194\0")
     assert "JetPack 5.1.2 (L4T 35.4.1) has TensorRT 8.5.2" in backend.missing()
     assert backend.missing().endswith("use an Orin or Thor with JetPack 6.1 or newer.")
 
 
 def test_a_newer_tensorrt_on_an_old_jetpack_is_taken(install_world, tmp_path):
     install_world("10.3.0", nets)
-    (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 3.0, GCID: 36106755, BOARD: generic\n")
+    told(tmp_path, "etc/nv_tegra_release", "# R36 (release), REVISION: 3.0, GCID: 36106755, BOARD: generic\n")
     assert backend.missing() is None
 
 

@@ -51,7 +51,7 @@ def test_a_pc_is_no_board(tree):
     ("release", "jetpack"),
     [
         ("36.4.3", "6.2"), ("36.3", "6.0"), ("36.4.0", "6.1"), ("39.2", "7.2"), ("35.6.1", "5.1.5"),
-        ("36.4.7", None), ("40.0.0", None), (None, None),
+        ("36.4.7", "6.2.1"), ("40.0.0", None), (None, None),
     ],
 )  # fmt: skip
 def test_the_jetpack_of_a_release(release, jetpack):

@@ -68,16 +68,6 @@ def test_a_wrong_field_is_named_before_anything_is_written(tool, within, argumen
     assert ended.out == ""
 
 
-@pytest.mark.parametrize("target", ["jetson", "nvidia"])
-def test_a_device_whose_library_is_not_here_is_a_sentence(tool, within, monkeypatch, target):
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    ended = within("deploy", "tiny.yaml", "--store", "store", "--out", "out", "--target", target)
-    assert ended.code == 3
-    a_sentence(ended, "TensorRT cannot be used")
-    assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
-    assert ended.out == ""
-
-
 RECIPES = {
     "no such name": ("no_such", None, "There is no recipe 'no_such' in pipelines/"),
     "no such file": ("no_such.yaml", None, "no_such.yaml cannot be read (No such file or directory)"),

@@ -37,8 +37,8 @@ def test_both_forms_of_a_network_compute_the_same_and_the_file_loads_everywhere(
     judged = calls(8, 1)
     want, ours, theirs = (run(model, judged, tmp_path) for model in (network, cpu, gpu))
     assert sqnr_db(want, theirs) > sqnr_db(want, ours) - 7
-    # OpenVINO runs the float parts in BF16 where the processor has it.
-    assert sqnr_db(theirs, run(gpu, judged, tmp_path, openvino.load)) > 35
+    # OpenVINO runs the float parts in BF16 where the processor has it, whose 8 bits leave about 35 dB.
+    assert sqnr_db(theirs, run(gpu, judged, tmp_path, openvino.load)) > 28
 
 
 def test_transformers_have_no_zero_points_either(attention_network, calls):

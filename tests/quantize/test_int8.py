@@ -145,8 +145,8 @@ def test_the_best_setting_is_taken_and_all_are_told(attention_network, calls, an
 def test_a_setting_that_breaks_the_graph_never_wins(broken, value, attention_network, calls, monkeypatch):
     quantize = int8.quantize
 
-    def sometimes_broken(model, images, candidate, *, spare_bit):
-        made = quantize(model, images, candidate, spare_bit=spare_bit)
+    def sometimes_broken(model, images, candidate, **how):
+        made = quantize(model, images, candidate, **how)
         if candidate.name == broken:
             for tensor in made.graph.initializer:
                 if tensor.name == "network.head.bias":
@@ -172,8 +172,8 @@ def test_nothing_to_try(attention_network, calls):
 def test_no_setting_keeps_the_outputs_finite(attention_network, calls, monkeypatch):
     finite = int8._outputs
 
-    def overflowing(model, given):
-        values = finite(model, given)
+    def overflowing(model, given, form):
+        values = finite(model, given, form)
         if model is attention_network:
             return values
         return [*values[:-1], {"logits": np.full_like(values[-1]["logits"], np.inf)}]
@@ -212,8 +212,8 @@ def test_a_setting_that_cannot_be_applied_is_skipped(error, attention_network, c
 def test_a_setting_whose_graph_does_not_run_is_skipped(attention_network, calls, monkeypatch):
     real = int8.quantize
 
-    def unknown_operator(model, images, candidate, *, spare_bit):
-        made = real(model, images, candidate, spare_bit=spare_bit)
+    def unknown_operator(model, images, candidate, **how):
+        made = real(model, images, candidate, **how)
         if candidate.name == "minmax":
             made.graph.node[0].op_type = "Abacus"
         return made
