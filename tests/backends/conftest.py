@@ -241,7 +241,7 @@ def install_world(monkeypatch, tmp_path):
 
     At the end nothing may have gone wrong and nothing may be left on its GPU.
     """
-    from edgeattn.backends import _cuda
+    from edgeattn.backends import _cuda, _tensorrt_library
 
     made = []
     monkeypatch.setenv("EDGEATTN_CACHE", str(tmp_path / "cache"))
