@@ -73,7 +73,9 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
             return row
         record = row.artifact.json("quantization.json")
         by = "the attention-safe policy" + (f" and the setting {record['setting']}" if "search" in record else "")
-        kept = f"{len(record['float_nodes'])} nodes kept in FP32 by {by}"
+        # Beside INT8 the rest runs in whatever float the engine chooses; in an FP16 graph these are exceptions.
+        wide = "FP32" if precision is Precision.FP16 else "float"
+        kept = f"{len(record['float_nodes'])} nodes kept in {wide} by {by}"
         skipped = (f"INT8 setting {name} was skipped: {why}" for name, why in record.get("skipped", {}).items())
         return replace(row, notes=(kept, *skipped))
 

@@ -84,7 +84,7 @@ def test_every_row_is_there_with_its_figures_beside_its_hash(deployed):
     assert found["export/fp32"]["drift"]["sqnr_db"] > 80
     assert 15 < found["quantize/int8"]["drift"]["sqnr_db"] < found["quantize/fp16"]["drift"]["sqnr_db"]
     assert found["quantize/int8"]["notes"][0].endswith(
-        "nodes kept in FP32 by the attention-safe policy and the setting minmax"
+        "nodes kept in float by the attention-safe policy and the setting minmax"
     )
 
 
