@@ -57,7 +57,8 @@ def library_versions(*names: str) -> dict[str, str]:
 def git_revision() -> str | None:
     """The commit of this package's checkout, with `+changes` when files differ from it; None when installed.
 
-    What runs wrote into its `reports/` decides nothing in a later one: it does not count as a change. A repository that merely surrounds the package, such as an app's with its environment inside, does not count.
+    What runs wrote into its `reports/` decides nothing in a later one: it does not count as a change. Nor does a
+    repository that merely surrounds the package, such as an app's with its environment inside.
     """
     try:
         _git("ls-files", "--error-unmatch", "__init__.py")
