@@ -57,12 +57,13 @@ def library_versions(*names: str) -> dict[str, str]:
 def git_revision() -> str | None:
     """The commit of this package's checkout, with `+changes` when files differ from it; None when installed.
 
-    A repository that merely surrounds the package, such as an app's with its environment inside, does not count.
+    What runs wrote into its `reports/` decides nothing in a later one: it does not count as a change. Nor does a
+    repository that merely surrounds the package, such as an app's with its environment inside.
     """
     try:
         _git("ls-files", "--error-unmatch", "__init__.py")
         revision = _git("rev-parse", "HEAD")
-        return revision + ("+changes" if _git("status", "--porcelain") else "")
+        return revision + ("+changes" if _git("status", "--porcelain", "--", ":/", ":(top,exclude)reports") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 

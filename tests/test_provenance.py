@@ -230,6 +230,9 @@ def test_git_revision(tmp_path, monkeypatch):
     clean = git_revision()
     assert clean is not None
     assert len(clean) == 40
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/report.json").write_text("{}")
+    assert git_revision() == clean, "what a run writes is no other code for the next one"
     (tmp_path / "new.txt").write_text("x")
     assert git_revision() == f"{clean}+changes"
 
