@@ -8,22 +8,27 @@ nothing of a GPU's. An estimate from the target's peaks says what it cannot be b
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edgeattn import tasks
-from edgeattn.artifact import Artifact, Precision, Stage
+from edgeattn.artifact import Artifact, Precision, Stage, write_atomic
 from edgeattn.measure.select import Selection, misses
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.pipeline import checks, stages
 from edgeattn.pipeline.rows import Row
 from edgeattn.pipeline.state import Run
+from edgeattn.provenance import code_version, library_versions
 
 # FP16 first: on tensor cores it is faster than FP32 wherever both were published, while INT8 of attention often is not
 # faster than FP16 (NVIDIA/TensorRT #4273, #2067), so that INT8 ships only where it was measured.
 _PREFERRED = ("fp16", "fp32", "int8")
+
+_RANGE_SAMPLES = 32
 
 
 def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
@@ -39,6 +44,28 @@ def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifac
     moved = f"by {apart:.0f} dB SQNR" if math.isfinite(apart) else "not at all"
     said = f"rounding elsewhere, as a device does, moves the outputs {moved} and gives {value:.4g}"
     return replace(row, emulation=emulation, notes=(*row.notes, said) if value is not None else row.notes)
+
+
+def ranges(context: stages.Context, exported: Artifact) -> dict[str, float]:
+    """The largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
+
+    def make(work: Path, out: Path) -> None:
+        from edgeattn.quantize.ranges import largest
+
+        calls = stages.prepared(context, context.splits.calibration, _RANGE_SAMPLES)
+        found = largest(exported.path / "model.onnx", calls, context.progress)
+        write_atomic(out / "ranges.json", json.dumps(found, indent=1))
+
+    inputs = {
+        "model": exported.sha256,
+        "samples": _RANGE_SAMPLES,
+        "calibration": stages.data_record(context).json("data.json")["calibration_sha256"],
+        "preprocess": context.preprocess.to_dict(),
+        "code": code_version("edgeattn.quantize.ranges", "edgeattn.framing", *stages.backend_modules("onnxruntime")),
+        "libraries": library_versions("onnx", "onnxruntime"),
+    }
+    found: dict[str, float] = context.build(Stage.CHECK, "ranges", inputs, make).json("ranges.json")
+    return found
 
 
 def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) -> tuple[str | None, tuple[str, ...]]:
@@ -70,7 +97,7 @@ def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) 
 def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -> list[Row]:
     """One row per wanted variant: deferred, with its graph's emulated accuracy, or failed by the target's rules."""
     context = state.context
-    ranges = stages.ranges(context, exported)
+    reached = ranges(context, exported)
     reason = f"Built on the device, by python -m edgeattn.runtime build BUNDLE; not here: {context.elsewhere}"
     rows = []
     for precision in context.wanted:
@@ -80,7 +107,7 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
             gone = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
             rows.append(replace(row, status="unsupported", reason=gone))
             continue
-        why, notes = refusal(context, graph, ranges)
+        why, notes = refusal(context, graph, reached)
         if why is not None:
             rows.append(replace(row, status="failed", reason=why))
             continue

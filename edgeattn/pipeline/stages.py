@@ -50,8 +50,6 @@ from edgeattn.remote.device import Device, connect
 from edgeattn.remote.host import Host
 from edgeattn.tasks.base import MetricSpec, metric_of
 
-_RANGE_SAMPLES = 32
-
 
 @dataclass(frozen=True)
 class Context:
@@ -298,28 +296,6 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         inputs["form"] = form.name
         inputs["vnni"] = vnni
     return context.build(Stage.QUANTIZE, precision.value, inputs, make)
-
-
-def ranges(context: Context, exported: Artifact) -> dict[str, float]:
-    """The largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
-
-    def make(work: Path, out: Path) -> None:
-        from edgeattn.quantize.ranges import largest
-
-        calls = prepared(context, context.splits.calibration, _RANGE_SAMPLES)
-        found = largest(exported.path / "model.onnx", calls, context.progress)
-        write_atomic(out / "ranges.json", json.dumps(found, indent=1))
-
-    inputs = {
-        "model": exported.sha256,
-        "samples": _RANGE_SAMPLES,
-        "calibration": data_record(context).json("data.json")["calibration_sha256"],
-        "preprocess": context.preprocess.to_dict(),
-        "code": code_version("edgeattn.quantize.ranges", "edgeattn.framing", *backend_modules("onnxruntime")),
-        "libraries": library_versions("onnx", "onnxruntime"),
-    }
-    found: dict[str, float] = context.build(Stage.CHECK, "ranges", inputs, make).json("ranges.json")
-    return found
 
 
 def compile_engine(context: Context, graph: Artifact, precision: Precision) -> Artifact:

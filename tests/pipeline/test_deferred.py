@@ -14,7 +14,7 @@ from edgeattn.artifact import Precision, Stage, Store
 from edgeattn.backends import tensorrt
 from edgeattn.board import jetson
 from edgeattn.measure.select import Limits
-from edgeattn.pipeline import deferred, stages
+from edgeattn.pipeline import deferred
 from edgeattn.pipeline.elsewhere import elsewhere
 from edgeattn.pipeline.rows import Row
 from edgeattn.recipe import load_target
@@ -101,7 +101,7 @@ def test_the_rules_of_the_target_are_a_gate(tmp_path, monkeypatch):
     state.context = SimpleNamespace(
         target=JETSON, wanted=[Precision.FP32, Precision.INT8], elsewhere="No TensorRT here."
     )
-    monkeypatch.setattr(stages, "ranges", lambda context, exported: {})
+    monkeypatch.setattr(deferred, "ranges", lambda context, exported: {})
     sound = deferred.engines(state, {Precision.FP32: bad}, bad)
     assert sound == [] and [row.status for row in rows] == ["failed", "unsupported"]
 
@@ -112,7 +112,7 @@ def test_a_deferred_row_has_the_accuracy_of_its_graph_and_an_estimate(tmp_path, 
     rows = []
     context = SimpleNamespace(target=JETSON, wanted=[Precision.FP32], elsewhere="No TensorRT here.")
     state = SimpleNamespace(context=context, add=lambda *new: rows.extend(new), row=lambda name: judged)
-    monkeypatch.setattr(stages, "ranges", lambda context, exported: {})
+    monkeypatch.setattr(deferred, "ranges", lambda context, exported: {})
     (row,) = deferred.engines(state, {Precision.FP32: made}, made)
     values = row.to_dict()
     assert (values["status"], values["emulated"], values["drift"]["metric_delta"]) == ("deferred", True, -0.2)
