@@ -206,14 +206,17 @@ def measure_latency(
         tempfile.TemporaryDirectory(prefix="edgeattn-") as folder,
         Workers(essential=reference, timeout_s=timeout_s) as workers,
     ):
-        warm = {}
+        tell(f"latency: loading {', '.join(names)}")
         for index, candidate in enumerate(candidates):
-            tell(f"latency: loading and warming up {candidate.name}")
             path = Path(folder) / f"{index}.npz"
             with storage_errors(path):
                 arrays: dict[str, Any] = _stacked(candidate.frames or frames)
                 np.savez(path, **arrays)
             workers.start(candidate, path)
+        workers.wait_loaded()  # opened side by side, for much of it is one thread's work; timed when all are open
+        warm = {}
+        for candidate in candidates:
+            tell(f"latency: warming up {candidate.name}")
             if answer := workers.ask(candidate.name, "warm", **WARM_UP):
                 warm[candidate.name] = answer
         window = int(WARM_UP["window"])

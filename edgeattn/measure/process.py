@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -60,17 +61,22 @@ class Worker:
         return self._process.pid
 
     def load(self, frames: Path) -> None:
-        """Open the candidate's runner; `frames` is an .npz file, per input uint8 `(M, T, H, W, 3)`: M frames
-        of T engine calls.
+        """Have the candidate's runner opened; `answer("load")` waits for it.
+
+        `frames` is an .npz file, per input uint8 `(M, T, H, W, 3)`: M frames of T engine calls.
         """
         candidate = self._candidate
         path = str(candidate.path.absolute())
-        self.ask("load", entry=candidate.entry, path=path, threads=candidate.threads, frames=str(frames))
+        self._request("load", entry=candidate.entry, path=path, threads=candidate.threads, frames=str(frames))
 
     def ask(self, action: str, **values: Any) -> dict[str, Any]:
         """Send one request and wait for its answer."""
+        self._request(action, **values)
+        return self.answer(action)
+
+    def answer(self, action: str) -> dict[str, Any]:
+        """Wait for the answer to the request that was sent last, which was to do `action`."""
         try:
-            self._connection.send_bytes(json.dumps({"do": action, **values}).encode())
             if not self._connection.poll(self._timeout_s):
                 raise MachineError(
                     f"'{self._name}' gave no answer within {self._timeout_s:g} s while asked to {action}; "
@@ -83,6 +89,12 @@ class Worker:
             kind: type[EdgeattnError] = getattr(errors, failure["kind"])
             raise kind(f"'{self._name}' could not be measured. {failure['message']}")
         return answer
+
+    def _request(self, action: str, **values: Any) -> None:
+        try:
+            self._connection.send_bytes(json.dumps({"do": action, **values}).encode())
+        except ConnectionError as error:
+            raise MachineError(self._obituary(action)) from error
 
     def close(self) -> None:
         """Let the runner release what it holds, then end the process.
@@ -150,10 +162,15 @@ class Workers:
         self._stack = ExitStack()
 
     def start(self, candidate: Candidate, frames: Path) -> None:
-        """Start its process and open its runner (see `Worker.load`)."""
+        """Start its process and have its runner opened (see `Worker.load`), without waiting for it."""
         worker = self._stack.enter_context(Worker(candidate, timeout_s=self._timeout_s))
         self._workers[candidate.name] = worker
         self._attempt(candidate.name, lambda: worker.load(frames))
+
+    def wait_loaded(self) -> None:
+        """Until every runner is open or has failed."""
+        for name, worker in list(self._workers.items()):
+            self._attempt(name, partial(worker.answer, "load"))
 
     def ask(self, name: str, action: str, **values: Any) -> dict[str, Any] | None:
         """The answer of one worker; None when it has failed, now or before."""
