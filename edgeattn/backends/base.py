@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import ModelError
+from edgeattn.progress import Progress, silent
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -84,7 +85,7 @@ class Compiler(Backend, Protocol):
         """The precisions this machine executes natively, as variant names."""
         ...
 
-    def compile(self, model: Path, out: Path, *, precision: str, threads: int) -> Compiled:
+    def compile(self, model: Path, out: Path, *, precision: str, threads: int, progress: Progress = silent) -> Compiled:
         """Compile the ONNX file `model` into the folder `out`. Raises ModelError, MissingLibrary."""
         ...
 

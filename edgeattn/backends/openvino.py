@@ -67,11 +67,12 @@ def fingerprint() -> dict[str, str]:
     }
 
 
-def compile(model: Path, out: Path, *, precision: str, threads: int) -> Compiled:
+def compile(model: Path, out: Path, *, precision: str, threads: int, progress: Progress = silent) -> Compiled:
     """Compile the ONNX file `model` (for `int8` one with Q/DQ nodes) to `out/engine.blob` and `out/engine.json`.
 
     The same model, precision, library and processor give the same blob, byte for byte, and with the same number of
-    threads the same description: how layers are fused, but nothing in the blob, depends on the threads.
+    threads the same description: how layers are fused, but nothing in the blob, depends on the threads. There is
+    nothing to tell `progress`: OpenVINO compiles in one go.
     Raises MachineError when this processor lacks the precision, ModelError when the graph cannot be compiled.
     """
     if precision not in (offered := precisions()):

@@ -60,7 +60,7 @@ def missing() -> str | None:
     return lib.missing()
 
 
-def compile(model: Path, out: Path, *, precision: str, threads: int) -> Compiled:
+def compile(model: Path, out: Path, *, precision: str, threads: int, progress: Progress = silent) -> Compiled:
     """Build the ONNX file `model`, converted to `precision` already, into `out`; `threads` changes nothing here.
 
     Raises MachineError when this GPU lacks the precision, ModelError when the graph cannot be built.
@@ -70,7 +70,7 @@ def compile(model: Path, out: Path, *, precision: str, threads: int) -> Compiled
             f"This GPU ({_cuda.runtime().device_name()}) does not execute {precision} natively; "
             f"choose one of {', '.join(offered)}."
         )
-    return build(model, out, BuildSettings(timing_cache=timing_cache()), precision=precision)
+    return build(model, out, BuildSettings(timing_cache=timing_cache()), progress, precision=precision)
 
 
 def build(

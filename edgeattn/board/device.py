@@ -40,8 +40,30 @@ def describe_device(root: Path = jetson.ROOT) -> dict[str, Any] | None:
     }
 
 
+def meanwhile_in_words(meanwhile: Mapping[str, Any]) -> str:
+    """What a board did while its engines were timed, in one line: `before` and `after` as `describe_device` found them,
+    and the fields of `Telemetry`.
+    """
+    before, after = meanwhile["before"], meanwhile["after"] or {}
+    mode = before["power_mode"] or "unknown"
+    if after.get("power_mode") not in (None, before["power_mode"]):
+        mode += f", then {after['power_mode']}"
+    hottest = max((meanwhile["hottest_c"] or {}).items(), key=lambda zone: zone[1], default=None)
+    heat = "heat unknown" if hottest is None else f"at most {hottest[1]:.1f} °C ({hottest[0]})"
+    causes = [*(f"{name} {count} times" for name, count in meanwhile["throttle_events"].items())]
+    causes += meanwhile["limited_by"]
+    slowed = {True: f"slowed down ({', '.join(causes)})", False: "not slowed down"}.get(
+        meanwhile["throttled"], "whether it was slowed down is unknown"
+    )
+    return f"while it was timed the board was in power mode {mode}, {_held(before)}, {heat}, {slowed}"
+
+
+def _held(device: Mapping[str, Any]) -> str:
+    return {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
+
+
 def in_words(device: Mapping[str, Any]) -> str:
     """What `describe_device` found, in one line for a person."""
-    held = {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
     release = f"JetPack {device['jetpack'] or 'unknown'} (L4T {device['l4t'] or 'unknown'})"
-    return f"{device['model'] or device['module']}, {release}, power mode {device['power_mode'] or 'unknown'}, {held}"
+    mode = f"power mode {device['power_mode'] or 'unknown'}, {_held(device)}"
+    return f"{device['model'] or device['module']}, {release}, {mode}"

@@ -79,6 +79,7 @@ def host_options(command: F) -> F:
             metavar="KEY=VALUE",
             help="As ssh -o, such as Port=2222; repeatable. What is always so goes into ~/.ssh/config.",
         ),
+        click.option("--twice", is_flag=True, help="Compile each engine a second time there: how far do they differ?"),
     )
 
 

@@ -49,6 +49,7 @@ def run_until(
     host: str | None = None,
     host_python: str = "python3",
     ssh_options: tuple[str, ...] = (),
+    twice: bool = False,
 ) -> int:
     """Validate everything first, run, write the report, print the closing summary; returns the exit code."""
     from edgeattn import pipeline, report
@@ -58,7 +59,7 @@ def run_until(
 
     chosen = load_recipe(recipe, overrides, seed)
     device = load_target(target)
-    remote = _remote(host, host_python, ssh_options)
+    remote = _remote(host, host_python, ssh_options, twice)
     folder = out or Path("reports") / f"{chosen.name}-{device.name}" / f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
     # What the run itself unpacks of bundles stays in the store, not in the home folder.
     os.environ.setdefault("EDGEATTN_CACHE", str(store / "cache"))
@@ -72,11 +73,12 @@ def run_until(
             force=force,
             sign_key=sign_key,
             remote=remote,
+            twice=twice,
         )
         validate(context, stage)
         check_writable(store, folder)
         result = pipeline.run(context, console.row, until=stage)
-    result["command"] = _command_line(recipe, target, overrides, seed, stage, host)
+    result["command"] = _command_line(recipe, target, overrides, seed, stage, host, twice)
     bundle = _copy_bundle(result, folder)
     report.render(result, folder)
     if as_json:
@@ -112,16 +114,27 @@ def _copy_bundle(result: dict[str, Any], folder: Path) -> Path | None:
     return copy
 
 
-def _remote(host: str | None, python: str, ssh_options: tuple[str, ...]) -> Host | None:
+def _remote(host: str | None, python: str, ssh_options: tuple[str, ...], twice: bool) -> Host | None:
     if host is not None:
         return Host(host, ssh_options, python)
+    if twice:
+        raise InputError(
+            "--twice is for engines that another machine compiles; name it with --host USER@DEVICE, or on that machine "
+            "use: python -m edgeattn.runtime build BUNDLE --twice."
+        )
     if ssh_options or python != "python3":
         raise InputError("--ssh-option and --host-python are for another machine; name it with --host USER@DEVICE.")
     return None
 
 
 def _command_line(
-    recipe: str, target: str, overrides: tuple[str, ...], seed: int | None, stage: Stage, host: str | None
+    recipe: str,
+    target: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    stage: Stage,
+    host: str | None,
+    twice: bool,
 ) -> str:
     import shlex
 
@@ -129,6 +142,8 @@ def _command_line(
     words = ["edgeattn", name, recipe, "--target", target]
     if host is not None:
         words += ["--host", host]
+    if twice:
+        words += ["--twice"]
     for override in overrides:
         words += ["--set", override]
     if seed is not None:

@@ -103,7 +103,13 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
             return row
         engine = row.artifact.json("engine.json")
         execution = {"layers": engine["layers"], "macs": engine["macs"]}
-        return replace(row, execution=execution, notes=(*engine["notes"], *place.notes()))
+        row = replace(row, execution=execution, notes=(*engine["notes"], *place.notes()))
+        if not context.twice:
+            return row
+        try:
+            return place.spread(context, graph, row)
+        except (StageFailed, ModelError) as error:  # the engine itself is not at fault
+            return replace(row, notes=(*row.notes, f"no second engine to compare with: {error}"))
 
     _checked(state, [compiled(precision) for precision in context.wanted])
 

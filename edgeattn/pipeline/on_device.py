@@ -6,14 +6,17 @@ store here, as if it had been made here, and a record of the same content there:
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn import tasks
-from edgeattn.artifact import MANIFEST, Artifact, Precision, Stage, artifact_key
+from edgeattn.artifact import MANIFEST, Artifact, Precision, Stage, artifact_key, write_atomic
 from edgeattn.backends.base import Specs, TensorSpec
+from edgeattn.board import meanwhile_in_words
 from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, StorageError
 from edgeattn.measure import select
 from edgeattn.pipeline import bundling, checks
@@ -62,6 +65,32 @@ class OnDevice:
 
         return context.build(Stage.COMPILE, precision.value, inputs, make)
 
+    def spread(self, context: Context, graph: Artifact, engine: Row) -> Row:
+        """A second engine is built there and compared with the first one on golden calls."""
+        artifact = _artifact(engine)
+        values = {
+            "backend": context.target.backend,
+            "precision": engine.variant,
+            "entry": engine.entry,
+            "threads": self._threads(context),
+            "task": context.recipe.task,
+        }
+        origin = self._origin("edgeattn.runtime.spread", *self._executed(context, engine))
+        inputs = {**values, "graph": graph.sha256, "engine": artifact.sha256, "evaluation": _evaluation(context)}
+        inputs |= {"preprocess": context.preprocess.to_dict(), **origin}
+
+        def make(work: Path, out: Path) -> None:
+            calls = prepared(context, context.splits.evaluation, bundling.GOLDEN_SAMPLES)
+            frames = write_shards(calls, _emptied(work / "golden"))
+            files = {"model/model.onnx": graph.path / "model.onnx", **_engine_files(artifact)}
+            files |= _named("frames", frames)
+            key = artifact_key(Stage.CHECK, "spread", inputs)
+            done = self._device.step("spread", key, values, files, work / "fetched", force=context.force)
+            write_atomic(out / "spread.json", json.dumps(done.values))
+
+        found = context.build(Stage.CHECK, f"spread-{engine.variant}", inputs, make).json("spread.json")
+        return replace(engine, spread=found["spread"], notes=(*engine.notes, *map(str.strip, found["lines"])))
+
     def accuracy(self, context: Context, row: Row, reference: Artifact | None) -> tuple[Row, Artifact]:
         """Run there on all evaluation samples, scored here."""
         artifact = _artifact(row)
@@ -105,7 +134,13 @@ class OnDevice:
                     lost[left.pop(0).name] = str(error)  # the one that all others were to be compared with
             return {"figures": {}, "failed": lost}
 
-        return checks.latency(context, rows, run=run, where=where)
+        timed = checks.latency(context, rows, run=run, where=where)
+        return [
+            replace(row, notes=(*row.notes, meanwhile_in_words(meanwhile)))
+            if (meanwhile := (row.latency or {}).get("meanwhile"))
+            else row
+            for row in timed
+        ]
 
     def bundle(self, context: Context, graph: Artifact, engine: Artifact) -> Artifact:
         """Written here of what was made there, and proven there."""
@@ -189,6 +224,7 @@ class OnDevice:
                 "ratio_ci95": timed["ratio_ci95"],
             }
             timed["ratio_to_reference"] = timed["ratio_ci95"] = None
+            timed["meanwhile"] = found["meanwhile"] if found["meanwhile"]["before"] else None  # of boards only
         return found
 
     def _origin(self, *modules: str) -> dict[str, Any]:

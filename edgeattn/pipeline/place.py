@@ -31,6 +31,10 @@ class Place(Protocol):
 
     def compile_engine(self, context: Context, graph: Artifact, precision: Precision) -> Artifact: ...
 
+    def spread(self, context: Context, graph: Artifact, engine: Row) -> Row:
+        """The row with how far a second engine of `graph` differs. Raises StageFailed and ModelError."""
+        ...
+
     def accuracy(self, context: Context, row: Row, reference: Artifact | None) -> tuple[Row, Artifact]: ...
 
     def latency(self, context: Context, rows: Sequence[Row]) -> list[Row]: ...
@@ -54,6 +58,9 @@ class Here:
 
     def compile_engine(self, context: Context, graph: Artifact, precision: Precision) -> Artifact:
         return stages.compile_engine(context, graph, precision)
+
+    def spread(self, context: Context, graph: Artifact, engine: Row) -> Row:
+        return engine  # here `python -m edgeattn.runtime build --twice` compares two
 
     def accuracy(self, context: Context, row: Row, reference: Artifact | None) -> tuple[Row, Artifact]:
         return checks.accuracy(context, row, reference)

@@ -34,6 +34,8 @@ class Row:
     emulation: dict[str, Any] | None = None
     # The least time that physics allows on the device (`measure.roofline`): no measurement.
     estimate: dict[str, Any] | None = None
+    # How far a second engine of the same graph differs (`runtime.spread`), where that was asked for.
+    spread: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -94,6 +96,7 @@ class Row:
             "emulated": self.emulated,
             "emulation": self.emulation,
             "estimate": self.estimate,
+            "spread": self.spread,
             "execution": self.execution,
             "notes": list(self.notes),
         }

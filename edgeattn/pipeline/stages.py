@@ -55,7 +55,8 @@ from edgeattn.tasks.base import MetricSpec, metric_of
 class Context:
     """One run's inputs. `force` rebuilds artifacts that exist; `sign_key` is a private key (PEM) for the bundle.
 
-    `remote`: another machine that engines are compiled, proven and measured on; None for this one.
+    `remote`: another machine that engines are compiled, proven and measured on; None for this one. `twice`: each engine
+    is compiled a second time there, to tell how far two of them differ.
     """
 
     recipe: Recipe
@@ -66,6 +67,7 @@ class Context:
     force: bool = False
     sign_key: Path | None = None
     remote: Host | None = None
+    twice: bool = False
 
     @cached_property
     def device(self) -> Device | None:
@@ -304,7 +306,8 @@ def compile_engine(context: Context, graph: Artifact, precision: Precision) -> A
     def make(work: Path, out: Path) -> None:
         context.progress(0, 1, f"compiling the {precision.value} engine")
         compiler = backends.find_compiler(context.target.backend)
-        compiler.compile(graph.path / "model.onnx", out, precision=precision.value, threads=context.threads)
+        model, progress = graph.path / "model.onnx", context.progress
+        compiler.compile(model, out, precision=precision.value, threads=context.threads, progress=progress)
 
     inputs = {
         "graph": graph.sha256,

@@ -54,8 +54,9 @@ class Device:
         return dict(self.facts["host"]["packages"])
 
     def describe(self) -> dict[str, Any]:
-        """The report's `host.device`."""
-        return {"address": self.address, **{k: v for k, v in self.facts["host"].items() if k != "device"}}
+        """The report's `host.device`: what is told of any machine, and of a board how it is set."""
+        machine = {key: value for key, value in self.facts["host"].items() if key != "device"}
+        return {"address": self.address, **machine, **(self.facts["board"] or {})}
 
     def step(
         self,

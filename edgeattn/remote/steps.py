@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeattn import backends, host, tasks
-from edgeattn.errors import StageFailed
+from edgeattn.board import Sampler, describe_device
+from edgeattn.board.jetson import ROOT
+from edgeattn.errors import InputError, StageFailed
 from edgeattn.progress import Progress
 from edgeattn.remote.shards import read_shards, shards_in, write_shards
 
+_LOOK_EVERY_S = 1.0  # at the board, while it is busy with what is timed
 _PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "openvino", "tensorrt")
 
 
@@ -41,6 +46,7 @@ def describe(job: Job) -> dict[str, Any]:
         "identity": host.identity(),
         "node": platform.node(),
         "precisions": compiler.precisions(),
+        "board": describe_device(ROOT),
     }
 
 
@@ -48,9 +54,50 @@ def build(job: Job) -> dict[str, Any]:
     """`model/model.onnx` -> the engine, in `values.precision` by `values.backend`."""
     compiler = backends.find_compiler(job.values["backend"])
     job.progress(0, 1, f"compiling the {job.values['precision']} engine")
-    model = job.files / "model" / "model.onnx"
-    compiler.compile(model, job.out, precision=job.values["precision"], threads=job.values["threads"])
+    model, asked = job.files / "model" / "model.onnx", {name: job.values[name] for name in ("precision", "threads")}
+    compiler.compile(model, job.out, **asked, progress=job.progress)
     return {}
+
+
+def spread(job: Job) -> dict[str, Any]:
+    """How far a second engine of `model/model.onnx`, timed anew, differs from the one in `engine/`, on `frames/`.
+
+    Raises InputError where the backend builds none.
+    """
+    from edgeattn.measure.candidate import open_entry
+    from edgeattn.runtime.on_device import builds
+    from edgeattn.runtime.spread import Built, compare
+
+    values = job.values
+    builder = builds(backends.find(values["backend"]))
+    if builder is None:
+        raise InputError(f"{values['backend']} opens every graph as it is; there is no engine to build twice.")
+    first, second = job.files / "engine", job.out.parent / "second"
+    started = time.perf_counter()
+
+    def tell(done: int, total: int, text: str) -> None:
+        job.progress(done, total, f"a second time: {text}")
+
+    builder.build_here(
+        job.files / "model" / "model.onnx",
+        second,
+        precision=values["precision"],
+        threads=values["threads"],
+        options={},
+        progress=tell,
+        fresh=True,
+    )
+    seconds = time.perf_counter() - started
+    job.progress(0, 1, "comparing the two engines")
+    inputs = list(read_shards(shards_in(job.files / "frames")))
+    with ExitStack() as opened:
+        pair = []
+        for folder in (first, second):
+            runner = open_entry(values["entry"], folder, values["threads"])
+            opened.callback(runner.close)
+            pair.append(Built.of(runner, folder))
+        found = compare(*pair, inputs, tasks.find(values["task"]).comparable, second_build_s=seconds)
+    return {"spread": found.to_dict(), "lines": found.lines()}
 
 
 def outputs(job: Job) -> dict[str, Any]:
@@ -100,20 +147,24 @@ def latency(job: Job) -> dict[str, Any]:
         )
         for one in values["candidates"]
     ]
-    measured = measure_latency(
-        candidates,
-        _timed(job, "frames"),
-        reference=values["reference"],
-        parents=values["parents"],
-        seconds=values["seconds"],
-        seed=values["seed"],
-        progress=lambda message: job.progress(0, 1, message),
-    )
+    before = describe_device(ROOT)
+    with Sampler(ROOT, interval_s=_LOOK_EVERY_S) as sampler:
+        measured = measure_latency(
+            candidates,
+            _timed(job, "frames"),
+            reference=values["reference"],
+            parents=values["parents"],
+            seconds=values["seconds"],
+            seed=values["seed"],
+            progress=lambda message: job.progress(0, 1, message),
+            root=ROOT,
+        )
     figures = {
-        name: {"latency": result.to_dict(), "memory": result.memory.to_dict()}
+        name: {"latency": result.to_dict(), "memory": result.memory.to_dict(), "energy": result.energy}
         for name, result in measured.latencies.items()
     }
-    return {"figures": figures, "failed": measured.failed}
+    meanwhile = {"before": before, "after": describe_device(ROOT), **sampler.telemetry.to_dict()}
+    return {"figures": figures, "failed": measured.failed, "meanwhile": meanwhile}
 
 
 def golden(job: Job) -> dict[str, Any]:
@@ -150,7 +201,7 @@ def self_test(job: Job) -> dict[str, Any]:
 
 
 STEPS: dict[str, Callable[[Job], dict[str, Any]]] = {
-    step.__name__: step for step in (describe, build, outputs, latency, golden, self_test)
+    step.__name__: step for step in (describe, build, spread, outputs, latency, golden, self_test)
 }
 
 

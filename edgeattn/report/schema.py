@@ -122,6 +122,7 @@ ROW = {
     "emulated": FLAG,
     "emulation": Later(Maybe({"metric": MEASURED, "sqnr_db": MEASURED})),
     "estimate": Later(Maybe(Values(ANY))),
+    "spread": Later(Maybe(Values(ANY))),
     "notes": Each(TEXT),
 }
 

@@ -13,7 +13,6 @@ timings, which are most of its work, are kept from the last build that came to i
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -24,24 +23,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from edgeattn import backends
-from edgeattn.artifact import sha256_file
 from edgeattn.backends.base import MODEL, Runner
 from edgeattn.board import Sampler, describe_device
 from edgeattn.board.jetson import ROOT
-from edgeattn.bundle.golden import SelfTest, check_golden
+from edgeattn.bundle.golden import SelfTest, check_golden, golden_samples
 from edgeattn.bundle.manifest import GOLDEN
 from edgeattn.bundle.reader import Bundle, open_bundle
-from edgeattn.errors import InputError, MachineError, ModelError, NoEngine, storage_errors
+from edgeattn.errors import InputError, MachineError, NoEngine, storage_errors
 from edgeattn.file_lock import locked
 from edgeattn.progress import Progress, silent
 from edgeattn.runtime.build_report import BuildReport
 from edgeattn.runtime.cache import place_engine
 from edgeattn.runtime.model import check_names, task_of, threads_of
 from edgeattn.runtime.on_device import BuiltRunner, OnDevice, builds
-from edgeattn.runtime.spread import Built, Spread, compare
+from edgeattn.runtime.spread import DESCRIPTION, Built, Spread, compare, read_description
 from edgeattn.tasks.base import Task
 
-DESCRIPTION = "engine.json"
 _UNFINISHED = ".building"
 _LOOK_EVERY_S = 1.0  # at the board; it is busy timing
 
@@ -156,7 +153,7 @@ def _standing(job: _Job, device: dict[str, Any] | None) -> BuildReport | None:
         return None
     with closing(runner):
         place = runner.engine_folder
-        description = _description(place)
+        description = read_description(place)
         given = description.get("settings", {})
         if any(given.get(name) != value for name, value in job.options.items()):
             return None
@@ -179,7 +176,7 @@ def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: P
         progress(0, 1, "running the golden self-test")
         with closing(job.open(unfinished)) as runner:
             test = job.prove(runner)
-        description, size = _description(unfinished), _size(unfinished)
+        description, size = read_description(unfinished), _size(unfinished)
         if test.passed:
             _keep(unfinished, job.here)
     finally:
@@ -219,27 +216,9 @@ def _spread(job: _Job, first: Path, progress: Progress) -> Spread:
         seconds = job.build(second, tell, fresh=True)
         progress(0, 1, "comparing the two engines")
         with closing(job.open(job.folder)) as one, closing(job.open(second)) as other:
-            return compare(
-                Built(one, _description(first), _hashes(first)),
-                Built(other, _description(second), _hashes(second)),
-                job.bundle.read(GOLDEN),
-                job.task.comparable,
-                second_build_s=seconds,
-            )
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} cannot be read as a description of an engine; build it again with --force."
-        ) from error
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {file.name: sha256_file(file) for file in folder.glob("engine.*") if file.name != DESCRIPTION}
+            inputs = [sample for sample, _ in golden_samples(job.bundle.read(GOLDEN))]
+            pair = Built.of(one, first), Built.of(other, second)
+            return compare(*pair, inputs, job.task.comparable, second_build_s=seconds)
 
 
 def _size(folder: Path) -> int:

@@ -6,21 +6,26 @@ the same bytes each time.
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeattn.artifact import sha256_file
 from edgeattn.backends.base import Runner, Tensors
-from edgeattn.bundle.golden import Comparable, golden_samples
+from edgeattn.bundle.golden import Comparable
+from edgeattn.errors import ModelError
 from edgeattn.metrics.tensors import Sums, sums_by_name
 from edgeattn.stats import Interval, percentile, ratio_of_rounds
 
+DESCRIPTION = "engine.json"
 _ROUNDS = 20
 _TURN_S = 0.05
 _CALLS_MAX = 100
@@ -30,7 +35,7 @@ _KEYS = ("name", "kind", "precision", "tactic")  # of an executed layer; OpenVIN
 
 @dataclass(frozen=True)
 class Spread:
-    """`outputs`: the second engine's against the first one's over all golden samples, by name of the output.
+    """`outputs`: the second engine's against the first one's over all samples, by name of the output.
 
     `layers_differing`: executed layers that only one of the two has, counting what they were fused of, their precision
     and their kernel. `latency_ratio` is the second's latency divided by the first's, from interleaved rounds.
@@ -76,6 +81,17 @@ class Spread:
         }
 
 
+def read_description(folder: Path) -> dict[str, Any]:
+    """The `engine.json` in `folder`. Raises ModelError."""
+    path = folder / DESCRIPTION
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read as a description of an engine; build it again with --force."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Built:
     """An opened engine with its description, and the hashes of its files but that one, by name."""
@@ -84,10 +100,17 @@ class Built:
     description: Mapping[str, Any]
     sha256: Mapping[str, str]
 
+    @classmethod
+    def of(cls, runner: Runner, folder: Path) -> Built:
+        """`runner` has opened the engine that lies in `folder`. Raises ModelError where its description is none."""
+        hashes = {file.name: sha256_file(file) for file in folder.glob("engine.*") if file.name != DESCRIPTION}
+        return cls(runner, read_description(folder), hashes)
 
-def compare(first: Built, second: Built, golden: bytes, comparable: Comparable, *, second_build_s: float) -> Spread:
-    """Run both on the golden samples: once to compare what comes out, then in turns to compare how long it takes."""
-    inputs = [sample for sample, _ in golden_samples(golden)]
+
+def compare(
+    first: Built, second: Built, inputs: Sequence[Tensors], comparable: Comparable, *, second_build_s: float
+) -> Spread:
+    """Run both on `inputs`: once to compare what comes out, then in turns to compare how long it takes."""
     pairs = (comparable(second.runner.infer(sample), first.runner.infer(sample)) for sample in inputs)
     outputs = sums_by_name(pairs)
     rounds = interleaved_ms([first.runner, second.runner], inputs)

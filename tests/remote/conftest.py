@@ -6,6 +6,7 @@ Root alone may make a user and start an sshd for it; elsewhere these tests are s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,12 @@ import pytest
 
 from edgeattn.remote.host import Host
 
-LIBRARIES = ("numpy", "numpy.libs", "cv2", "opencv_python_headless.libs", "openvino", "openvino_telemetry")
-DISTRIBUTIONS = ("numpy-*.dist-info", "opencv_python_headless-*.dist-info", "openvino-*.dist-info")
+CAMERA = ("numpy", "numpy.libs", "numpy-*.dist-info", "cv2", "opencv_python_headless*")
+OPENVINO = (*CAMERA, "openvino", "openvino_telemetry", "openvino-*.dist-info")
+# What the stand-in for TensorRT computes with; nothing of ours imports it there.
+ONNX_RUNTIME = ("onnx", "onnxruntime", "google", "ml_dtypes", "ml_dtypes.libs", "flatbuffers", "typing_extensions.py")
+STAND_IN = "far_trt"
+TESTS = Path(__file__).parents[1]
 # While a file ~/hold names a module, a process that is to run it waits: a test may kill in the middle of a build.
 HOLD = """
 import os, sys, time
@@ -149,8 +154,8 @@ def _linked(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _environment(folder: Path) -> str:
-    """A virtual environment with nothing but NumPy, OpenCV and OpenVINO; returns its Python."""
+def _environment(folder: Path, libraries: tuple[str, ...], files: Sequence[Path] = ()) -> str:
+    """A virtual environment with these libraries and files alone; returns its Python."""
     python = _python()
     assert python is not None
     subprocess.run([str(python), "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
@@ -158,12 +163,16 @@ def _environment(folder: Path) -> str:
     import numpy
 
     packages = Path(numpy.__file__).parents[1]
-    names = [*LIBRARIES, *(path.name for pattern in DISTRIBUTIONS for path in packages.glob(pattern))]
-    for name in names:
-        if (packages / name).exists():
-            shutil.copytree(packages / name, place / name, copy_function=_linked)
+    for path in (path for pattern in libraries for path in packages.glob(pattern)):
+        if path.is_dir():
+            shutil.copytree(path, place / path.name, copy_function=_linked)
+        else:
+            shutil.copyfile(path, place / path.name)
+    for path in files:
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, place / path.name)
     (place / "far_hold.py").write_text(HOLD)
-    (place / "far_hold.pth").write_text("import far_hold\n")  # not sitecustomize: a distribution may have its own
+    modules = ["far_hold", *(path.stem for path in files if path.stem == STAND_IN)]
+    (place / "far.pth").write_text(f"import {', '.join(modules)}\n")  # no sitecustomize: a distribution may have one
     return str(folder / "bin/python")
 
 
@@ -205,7 +214,7 @@ def box() -> Iterator[Box]:
         sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         log = str(folder / "sshd.log")
         started = subprocess.Popen([str(sshd), "-D", "-f", str(folder / "sshd_config"), "-E", log])
-        made = Box(folder, user, port, started, _environment(folder / "venv"))
+        made = Box(folder, user, port, started, _environment(folder / "venv", OPENVINO))
         give_up = time.monotonic() + 30
         while made.run("pass").returncode:
             assert time.monotonic() < give_up, Path(log).read_text()
@@ -220,6 +229,16 @@ def box() -> Iterator[Box]:
                 process.kill()
         subprocess.run(["userdel", "--force", user], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_box(box: Box) -> Box:
+    """The box with a Python that has TensorRT 10.3 as a stand-in (far_trt.py), no OpenVINO, on a board of its own."""
+    backends = TESTS / "backends"
+    files = [backends / name for name in ("trt_api", "trt_fake.py", "trt_world.py", "cudart_fake.py")]
+    files.append(Path(__file__).with_name(f"{STAND_IN}.py"))
+    python = _environment(box.folder / "venv-trt", (*CAMERA, *ONNX_RUNTIME), files)
+    return dataclasses.replace(box, python=python)
 
 
 @pytest.fixture

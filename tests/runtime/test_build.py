@@ -564,4 +564,4 @@ def test_the_command_loads_nothing_a_device_lacks(onnx_bundle: Path) -> None:
 
 def test_the_description_must_be_readable(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"engine\.json cannot be read as a description of an engine; build it again"):
-        module._description(tmp_path)
+        module.read_description(tmp_path)
