@@ -85,6 +85,10 @@ class Compiler(Backend, Protocol):
         """The precisions this machine executes natively, as variant names."""
         ...
 
+    def fingerprint(self) -> dict[str, str]:
+        """What an engine depends on: it is used only where all of this is as it was when it was compiled."""
+        ...
+
     def compile(self, model: Path, out: Path, *, precision: str, threads: int, progress: Progress = silent) -> Compiled:
         """Compile the ONNX file `model` into the folder `out`. Raises ModelError, MissingLibrary."""
         ...

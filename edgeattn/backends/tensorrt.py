@@ -45,6 +45,8 @@ __all__ = [
     "build_here",
     "check_options",
     "compile",
+    "layer_times",
+    "library_version",
 ]
 __all__ += ["fingerprint", "load", "missing", "open_engine", "precisions", "timing_cache"]
 
@@ -53,6 +55,11 @@ BUILT_HERE = "built-here"
 
 BUILT_INSTEAD = "an engine was built here in its place"
 NONE_COMPILED = "none was compiled for it"
+
+
+def library_version() -> str:
+    """TensorRT's own, such as "10.3.0". Raises ImportError where it is not there (see `missing`)."""
+    return str(lib.library().__version__)
 
 
 def missing() -> str | None:
@@ -149,6 +156,11 @@ def load(folder: Path, *, threads: int, build: bool = True, progress: Progress =
         raise NoEngine(reason or found or NONE_COMPILED)
     engine, notes = _built_here(folder, replace(settings, timing_cache=timing_cache()), progress)
     return TensorrtRunner(engine, notes, rebuilt=reason, engine_folder=here)
+
+
+def layer_times(runner: TensorrtRunner, inputs: Tensors) -> dict[str, float]:
+    """Mean milliseconds of each executed layer, by its name (see `Engine.layer_times`)."""
+    return runner.engine.layer_times(inputs)
 
 
 class TensorrtRunner:

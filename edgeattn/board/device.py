@@ -40,9 +40,17 @@ def describe_device(root: Path = jetson.ROOT) -> dict[str, Any] | None:
     }
 
 
+def settings(device: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of what `describe_device` found what somebody set, and every latency depends on; None where there is no board."""
+    if device is None:
+        return None
+    return {name: device[name] for name in ("power_mode", "clocks_held", "clocks_max_mhz")}
+
+
 def meanwhile_in_words(meanwhile: Mapping[str, Any]) -> str:
-    """What a board did while its engines were timed, in one line: `before` and `after` as `describe_device` found them,
-    and the fields of `Telemetry`.
+    """What a board did while engines were loaded and timed, in one line.
+
+    `meanwhile`: `before` and `after` as `describe_device` found them, and the fields of `Telemetry`.
     """
     before, after = meanwhile["before"], meanwhile["after"] or {}
     mode = before["power_mode"] or "unknown"
@@ -55,7 +63,7 @@ def meanwhile_in_words(meanwhile: Mapping[str, Any]) -> str:
     slowed = {True: f"slowed down ({', '.join(causes)})", False: "not slowed down"}.get(
         meanwhile["throttled"], "whether it was slowed down is unknown"
     )
-    return f"while it was timed the board was in power mode {mode}, {_held(before)}, {heat}, {slowed}"
+    return f"while engines were loaded and timed the board was in power mode {mode}, {_held(before)}, {heat}, {slowed}"
 
 
 def _held(device: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgeattn.artifact import Artifact, Precision, Stage
-from edgeattn.errors import ModelError, StageFailed
+from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, ModelError, StageFailed, StorageError
 from edgeattn.measure.select import Selection, select
 from edgeattn.pipeline import bundling, checks, deferred, given, stages
 from edgeattn.pipeline.place import HERE, place_of
@@ -41,7 +41,8 @@ def _stages(state: Run, until: Stage) -> None:
     trained = _only(_checked(state, [row]))
     if trained is None or last == 0:
         return
-    row = _made(Stage.EXPORT, "fp32", "onnxruntime", lambda: stages.export(context, trained))
+    emulated = context.elsewhere is not None
+    row = _made(Stage.EXPORT, "fp32", "onnxruntime", lambda: stages.export(context, trained), emulated=emulated)
     exported = _only(_checked(state, [row]))
     if exported is None or last == 1:
         return
@@ -87,6 +88,8 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     context = state.context
     backend, place = context.target.backend, place_of(context)
     native = place.precisions(context)
+    # What only a calibrated range shows; there is a gate for it where the target has rules.
+    reached = deferred.ranges(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
 
     def compiled(precision: Precision) -> Row:
         reason = None
@@ -97,18 +100,23 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
         if reason is not None:
             return Row(Stage.COMPILE, precision.value, backend, "unsupported", reason=reason)
         graph = graphs[precision]
+        refused, warnings = deferred.refusal(context, graph, reached)
+        if refused is not None:
+            return Row(Stage.COMPILE, precision.value, backend, "failed", reason=refused)
         make = place.compile_engine
         row = _made(Stage.COMPILE, precision.value, backend, lambda: make(context, graph, precision))
         if row.artifact is None:
             return row
         engine = row.artifact.json("engine.json")
         execution = {"layers": engine["layers"], "macs": engine["macs"]}
-        row = replace(row, execution=execution, notes=(*engine["notes"], *place.notes()))
+        row = replace(row, execution=execution, notes=(*engine["notes"], *warnings, *place.notes()))
         if not context.twice:
             return row
         try:
             return place.spread(context, graph, row)
-        except (StageFailed, ModelError) as error:  # the engine itself is not at fault
+        except (ConnectionFailed, MissingLibrary, StorageError):
+            raise
+        except EdgeattnError as error:  # two at once may lack memory; the engine itself is not at fault
             return replace(row, notes=(*row.notes, f"no second engine to compare with: {error}"))
 
     _checked(state, [compiled(precision) for precision in context.wanted])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgeattn import host, models, tasks
 from edgeattn.artifact import Artifact, Stage, write_atomic
 from edgeattn.backends.base import Runner
+from edgeattn.board import describe_device, settings
 from edgeattn.data.base import Sample, sources
 from edgeattn.framing import Framing
 from edgeattn.pipeline.rows import Row
@@ -172,6 +173,7 @@ def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
         "evaluation": data_record(context).json("data.json")["eval_key"],
         "preprocess": context.preprocess.to_dict(),
         "host": host.identity(),
+        "board": settings(describe_device()),
         "code": code_version("edgeattn.measure.latency", "edgeattn.measure.worker", *executed),
         "libraries": library_versions(*_BACKENDS),
     }

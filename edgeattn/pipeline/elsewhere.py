@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeattn import backends
+from edgeattn import backends, jetpack
 from edgeattn.board import jetson
 from edgeattn.errors import MissingLibrary
 from edgeattn.target import Target
@@ -16,8 +16,20 @@ def elsewhere(target: Target) -> str | None:
         backends.find(target.backend)
     except MissingLibrary as error:
         return f"{str(error).partition(';')[0].rstrip('.')}."
+    from edgeattn.backends import tensorrt
+
+    return unsuited(target, "This machine", jetson.module_id(), tensorrt.library_version())
+
+
+def unsuited(target: Target, machine: str, module: str | None, tensorrt: str | None) -> str | None:
+    """Why engines for `target` are not for `machine`, a Jetson `module` or none, with that version of TensorRT.
+
+    A newer one than the target names is no reason: its rules are not known here, but its parser will tell.
+    """
     modules = target.hardware.modules if target.hardware else ()
-    here = jetson.module_id()
-    if modules and here not in modules:
-        return f"This machine is {here or 'no Jetson'}, the target {target.name} is {' or '.join(modules)}."
+    if modules and module not in modules:
+        return f"{machine} is {module or 'no Jetson'}, the target {target.name} is {' or '.join(modules)}."
+    span = target.tensorrt
+    if span is not None and tensorrt is not None and jetpack.version(tensorrt) < jetpack.version(span.min):
+        return f"{machine} has TensorRT {tensorrt}, the target {target.name} is for {span.min} or newer."
     return None

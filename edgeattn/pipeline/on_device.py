@@ -16,7 +16,7 @@ from typing import Any
 from edgeattn import tasks
 from edgeattn.artifact import MANIFEST, Artifact, Precision, Stage, artifact_key, write_atomic
 from edgeattn.backends.base import Specs, TensorSpec
-from edgeattn.board import meanwhile_in_words
+from edgeattn.board import meanwhile_in_words, settings
 from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, StorageError
 from edgeattn.measure import select
 from edgeattn.pipeline import bundling, checks
@@ -119,7 +119,7 @@ class OnDevice:
     def latency(self, context: Context, rows: Sequence[Row]) -> list[Row]:
         """Interleaved rounds there. Each row is compared with the most precise engine among them, and its parent."""
         origin = self._origin("edgeattn.measure.latency", "edgeattn.measure.worker")
-        where = {"threads": self._threads(context), "run_by": origin}
+        where = {"threads": self._threads(context), "run_by": origin, "board": self._set()}
 
         def run(work: Path) -> dict[str, Any]:
             left = sorted(rows, key=lambda row: (select.ORDER.index(row.variant), row.stage is Stage.BUNDLE))
@@ -204,6 +204,7 @@ class OnDevice:
             "artifacts": [_artifact(row).sha256 for row in rows],
             "evaluation": _evaluation(context),
             "preprocess": context.preprocess.to_dict(),
+            "board": self._set(),
             **self._origin(
                 *(module for row in rows for module in self._executed(context, row)),
                 "edgeattn.measure.latency",
@@ -231,9 +232,14 @@ class OnDevice:
         """What decides a result besides what it is made from: the machine, its libraries, the code that is sent."""
         return {
             "host": {**self._device.facts["identity"], "node": self._device.facts["node"]},
+            "fingerprint": self._device.fingerprint,
             "libraries": self._device.libraries,
             "code": code_version(_STEPS, *modules),
         }
+
+    def _set(self) -> dict[str, Any] | None:
+        """What a board is set to, on which every latency depends."""
+        return settings(self._device.facts["board"])
 
     def _threads(self, context: Context) -> int:
         return context.recipe.measure.threads or context.target.threads or self._device.cores

@@ -39,10 +39,10 @@ from edgeattn.data.base import (
     sample_hash,
     set_hash,
 )
-from edgeattn.errors import ModelError
+from edgeattn.errors import MachineError, ModelError
 from edgeattn.framing import Framing, choose_calls, frame_up
 from edgeattn.imaging import Preprocess
-from edgeattn.pipeline.elsewhere import elsewhere
+from edgeattn.pipeline.elsewhere import elsewhere, unsuited
 from edgeattn.progress import Progress
 from edgeattn.provenance import code_version, library_versions
 from edgeattn.recipe import Recipe, Target, parse_settings
@@ -71,10 +71,16 @@ class Context:
 
     @cached_property
     def device(self) -> Device | None:
-        """`remote`, reached when it is first asked for. Raises ConnectionFailed, MissingLibrary, StorageError."""
+        """`remote`, reached when it is first asked for.
+
+        Raises ConnectionFailed, MissingLibrary, StorageError, and MachineError for one that the target is not.
+        """
         if self.remote is None:
             return None
-        return connect(self.remote, self.target.backend, tasks.module_name(self.recipe.task), self.progress)
+        found = connect(self.remote, self.target.backend, tasks.module_name(self.recipe.task), self.progress)
+        if reason := unsuited(self.target, found.address, found.module, found.fingerprint.get("tensorrt")):
+            raise MachineError(f"{reason} Choose the target it is; see: edgeattn targets.")
+        return found
 
     @cached_property
     def splits(self) -> Splits:
@@ -314,6 +320,8 @@ def compile_engine(context: Context, graph: Artifact, precision: Precision) -> A
         "precision": precision.value,
         "threads": context.threads,
         "host": host.identity(),
+        # The GPU too, its driver's release and the board: an engine of another is refused where it is loaded.
+        "fingerprint": backends.find_compiler(context.target.backend).fingerprint(),
         "code": code_version(*backend_modules(context.target.backend)),
         "libraries": library_versions(context.target.backend),
     }

@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -28,6 +29,7 @@ from typing import Any, BinaryIO
 # Without a sign of life for so long nobody is there any more; the near side gives one every five seconds.
 PATIENCE_S = 60
 OLDEST = (3, 10)
+RELEASE = Path("/etc/nv_tegra_release")
 _CHUNK = 1 << 20
 
 
@@ -170,13 +172,19 @@ def main() -> int:
     request = json.loads(stream.readline().decode())
     version = ".".join(map(str, sys.version_info[:3]))
     channel.tell(hello={"python": version, "executable": sys.executable})
+    if request["values"].get("backend") == "tensorrt" and old_jetson(_content(RELEASE)):
+        return channel.fail(
+            "MissingLibrary",
+            "this Jetson's JetPack is older than 6.1 and has only TensorRT 8, which cannot take the precision from the "
+            "graph; flash JetPack 6.1 or newer (Xavier boards stay at JetPack 5, so that they cannot be used).",
+        )
     if sys.version_info[:2] < OLDEST:
         return channel.fail(
             "MissingLibrary",
             f"Python 3.10 or newer is needed, {sys.executable} is {version}; install one there and name it with "
             "--host-python.",
         )
-    lacking = [requirement for module, requirement in request["needed"] if importlib.util.find_spec(module) is None]
+    lacking = [requirement for module, requirement in request["needed"] if not satisfied(module, requirement)]
     if lacking:
         wanted = " ".join(f"'{requirement}'" for requirement in lacking)
         return channel.fail(
@@ -189,6 +197,30 @@ def main() -> int:
         return 3
     except OSError as error:
         return channel.fail("StorageError", disk_sentence(error, root()))
+
+
+def satisfied(module: str, requirement: str) -> bool:
+    """Whether `module` is there, and no older than `requirement` ("numpy>=1.26") asks, where its version is known."""
+    if importlib.util.find_spec(module) is None:
+        return False
+    from importlib import metadata
+
+    name, _, rest = requirement.partition(">=")
+    try:
+        return numbers(metadata.version(name)) >= numbers(rest.partition(",")[0])
+    except metadata.PackageNotFoundError:  # OpenCV comes under several names
+        return True
+
+
+def numbers(version: str) -> Any:
+    """A list, [2026, 4] of "2026.4.0rc1": what stands before the second dot decides here."""
+    return [int(part) for part in re.findall(r"\d+", version)[:2]]
+
+
+def old_jetson(release: Any) -> bool:
+    """Whether this is /etc/nv_tegra_release of a JetPack before 6.1 (L4T before 36.4); None is no Jetson's."""
+    found = re.search(rb"R(\d+) \(release\), REVISION: (\d+)", release or b"")
+    return bool(found and (int(found.group(1)), int(found.group(2))) < (36, 4))
 
 
 def _serve(channel: Channel, stream: BinaryIO, request: Any) -> int:

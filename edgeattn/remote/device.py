@@ -50,6 +50,16 @@ class Device:
         return list(self.facts["precisions"])
 
     @property
+    def fingerprint(self) -> dict[str, str]:
+        """What engines compiled there depend on (`backends.base.Compiler.fingerprint`)."""
+        return dict(self.facts["fingerprint"])
+
+    @property
+    def module(self) -> str | None:
+        """Which Jetson it is, such as "p3767-0005"; None where it is none."""
+        return (self.facts["board"] or {}).get("module")
+
+    @property
     def libraries(self) -> dict[str, str]:
         return dict(self.facts["host"]["packages"])
 

@@ -7,8 +7,19 @@ from dataclasses import dataclass
 
 from edgeattn.errors import InputError
 
-# What may never be weakened from outside: a host that is not known must be refused, and nobody be asked for a password.
-_FIXED = ("batchmode", "stricthostkeychecking", "updatehostkeys")
+# What is always so: a host that is not known is refused, nobody is asked for a password, nothing but a program runs.
+FIXED = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "UpdateHostKeys": "no",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "ClearAllForwardings": "yes",
+    "PermitLocalCommand": "no",
+    "RequestTTY": "no",
+    "EscapeChar": "none",
+    "LogLevel": "ERROR",
+}
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.\\+-]*@)?[A-Za-z0-9_\[][A-Za-z0-9_.:%\]-]*")
 
 
@@ -37,9 +48,10 @@ class Host:
             key, equals, value = option.partition("=")
             if not (key.isalpha() and equals and value.strip()) or "\n" in option:
                 raise InputError(f"--ssh-option takes KEY=VALUE as in ssh_config, such as Port=2222; got '{option}'.")
-            if key.lower() in _FIXED:
+            if key.lower() in {name.lower() for name in FIXED}:
                 raise InputError(
-                    f"--ssh-option {key} cannot be changed: host keys are always checked and no password is asked for."
+                    f"--ssh-option {key} cannot be changed: host keys are always checked, no password is asked for "
+                    "and nothing is forwarded."
                 )
         if not self.python.strip() or "\n" in self.python:
             raise InputError("--host-python names the Python on the other machine, such as /opt/venv/bin/python.")

@@ -7,23 +7,10 @@ import shlex
 from collections.abc import Sequence
 
 from edgeattn.errors import ConnectionFailed, EdgeattnError, InputError, MissingLibrary
-from edgeattn.remote.host import Host
+from edgeattn.remote.host import FIXED, Host
 
 ALIVE_S, ALIVE_TIMES = 5, 3
 
-# Of several -o for one key ssh takes the first: these come before the user's, those below behind them.
-_FIXED = {
-    "BatchMode": "yes",
-    "StrictHostKeyChecking": "yes",
-    "UpdateHostKeys": "no",
-    "ForwardAgent": "no",
-    "ForwardX11": "no",
-    "ClearAllForwardings": "yes",
-    "PermitLocalCommand": "no",
-    "RequestTTY": "no",
-    "EscapeChar": "none",
-    "LogLevel": "ERROR",
-}
 _DEFAULTS = {"ConnectTimeout": "15", "ServerAliveInterval": str(ALIVE_S), "ServerAliveCountMax": str(ALIVE_TIMES)}
 _ERROR = 255
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
@@ -31,7 +18,8 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 def command(host: Host, program_bytes: int) -> list[str]:
     """Start the far side's Python on a program of so many bytes, which it takes from standard input."""
-    options = [f"{key}={value}" for key, value in _FIXED.items()]
+    # Of several -o for one key ssh takes the first: the fixed ones come before the user's, the defaults behind them.
+    options = [f"{key}={value}" for key, value in FIXED.items()]
     options += [*host.options, *(f"{key}={value}" for key, value in _DEFAULTS.items())]
     start = f"import sys; exec(compile(sys.stdin.buffer.read({program_bytes}), 'edgeattn-bootstrap', 'exec'))"
     # `exec`: no shell stays between sshd and the program, so that its process group is all there is.

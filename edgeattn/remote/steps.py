@@ -46,6 +46,7 @@ def describe(job: Job) -> dict[str, Any]:
         "identity": host.identity(),
         "node": platform.node(),
         "precisions": compiler.precisions(),
+        "fingerprint": compiler.fingerprint(),
         "board": describe_device(ROOT),
     }
 

@@ -18,12 +18,12 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from edgeattn import backends
-from edgeattn.backends.base import MODEL, Runner
+from edgeattn.backends.base import MODEL, Runner, Tensors
 from edgeattn.board import Sampler, describe_device
 from edgeattn.board.jetson import ROOT
 from edgeattn.bundle.golden import SelfTest, check_golden, golden_samples
@@ -82,6 +82,15 @@ class _Job:
             runner.close()
             raise
         return runner
+
+    def samples(self) -> list[Tensors]:
+        """The inputs of the golden samples."""
+        return [inputs for inputs, _ in golden_samples(self.bundle.read(GOLDEN))]
+
+    def layer_ms(self, runner: Runner) -> dict[str, float] | None:
+        """Mean milliseconds by layer; None where the backend's library times none."""
+        timed = getattr(self.backend, "layer_times", None)
+        return None if timed is None else {name: round(ms, 4) for name, ms in timed(runner, self.samples()[0]).items()}
 
     def prove(self, runner: Runner) -> SelfTest:
         return check_golden(runner, self.bundle.read(GOLDEN), comparable=self.task.comparable)
@@ -158,8 +167,10 @@ def _standing(job: _Job, device: dict[str, Any] | None) -> BuildReport | None:
         if any(given.get(name) != value for name, value in job.options.items()):
             return None
         test = job.prove(runner)
+        layer_ms = job.layer_ms(runner) if test.passed else None
     if test.passed:
-        return BuildReport(job.bundle, "kept", place, description, _size(place), None, test, device, None)
+        size = _size(place)
+        return BuildReport(job.bundle, "kept", place, description, size, None, test, device, None, layer_ms=layer_ms)
     if place == job.here:
         with storage_errors(place):
             shutil.rmtree(place)
@@ -176,6 +187,7 @@ def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: P
         progress(0, 1, "running the golden self-test")
         with closing(job.open(unfinished)) as runner:
             test = job.prove(runner)
+            layer_ms = job.layer_ms(runner) if test.passed else None
         description, size = read_description(unfinished), _size(unfinished)
         if test.passed:
             _keep(unfinished, job.here)
@@ -191,6 +203,7 @@ def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: P
         self_test=test,
         device=device,
         telemetry=sampler.telemetry.to_dict(),
+        layer_ms=layer_ms,
     )
 
 
@@ -213,12 +226,14 @@ def _spread(job: _Job, first: Path, progress: Progress) -> Spread:
 
     with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edgeattn-") as folder:
         second = Path(folder)
-        seconds = job.build(second, tell, fresh=True)
+        # As the first one was built, which may have been with other options than this call's.
+        given = read_description(first).get("settings", {})
+        numbers = {name: value for name, value in given.items() if type(value) is int}
+        seconds = replace(job, options={**numbers, **job.options}).build(second, tell, fresh=True)
         progress(0, 1, "comparing the two engines")
         with closing(job.open(job.folder)) as one, closing(job.open(second)) as other:
-            inputs = [sample for sample, _ in golden_samples(job.bundle.read(GOLDEN))]
             pair = Built.of(one, first), Built.of(other, second)
-            return compare(*pair, inputs, job.task.comparable, second_build_s=seconds)
+            return compare(*pair, job.samples(), job.task.comparable, second_build_s=seconds)
 
 
 def _size(folder: Path) -> int:

@@ -22,7 +22,8 @@ class BuildReport:
     """`engine`: `built` just now, `kept` (it was there and fits), or `refused` (it fails its self-test; not kept).
 
     `description` is the engine's `engine.json`. `device` is the board (`board.describe_device`), `telemetry` what it
-    did while the engine was built; None where there is no board, or nothing was built.
+    did while the engine was built; None where there is no board, or nothing was built. `layer_ms`: mean milliseconds by
+    the executed layer's name, which timing makes longer; None where the library times none.
     """
 
     bundle: Bundle
@@ -35,6 +36,7 @@ class BuildReport:
     device: Mapping[str, Any] | None
     telemetry: Mapping[str, Any] | None
     spread: Spread | None = None
+    layer_ms: Mapping[str, float] | None = None
 
     @property
     def passed(self) -> bool:
@@ -76,7 +78,7 @@ class BuildReport:
             f"built for: {fingerprint}",
             *([f"board: {in_words(self.device)}"] if self.device else []),
             f"precision: {_shares(described)}",
-            *_layers(described.get("executed", [])),
+            *_layers(described.get("executed", []), self.layer_ms or {}),
             *(f"note: {note}" for note in self.notes),
             f"self-test: {verdict} on {self.self_test.samples} golden samples",
             *(f"  {check.sentence()}" for check in self.self_test.outputs),
@@ -102,6 +104,7 @@ class BuildReport:
             "layers": described.get("layers"),
             "macs": described.get("macs"),
             "executed": described.get("executed"),
+            "layer_ms": self.layer_ms and dict(self.layer_ms),
             "settings": described.get("settings"),
             "notes": self.notes,
             "device": self.device and dict(self.device),
@@ -121,7 +124,7 @@ def _shares(described: Mapping[str, Any]) -> str:
     return f"layers {counted or 'unknown'}" + (f"; multiply-adds {', '.join(shares)}" if shares else "")
 
 
-def _layers(executed: list[Mapping[str, Any]]) -> list[str]:
+def _layers(executed: list[Mapping[str, Any]], layer_ms: Mapping[str, float]) -> list[str]:
     """One line per executed layer: its precision, its kind, and the nodes of the graph that were fused into it."""
     if not executed:
         return []
@@ -132,7 +135,8 @@ def _layers(executed: list[Mapping[str, Any]]) -> list[str]:
         nodes = list(layer.get("nodes", []))
         shown = " + ".join(nodes[:4]) + (f" + {len(nodes) - 4} more" if len(nodes) > 4 else "")
         on = " on the DLA" if layer.get("device") == "dla" else ""
-        lines.append(f"  {layer['precision']:<7} {layer['kind'] or 'layer'}{on}: {shown or layer['name']}")
+        took = f" {layer_ms[layer['name']]:.3f} ms" if layer["name"] in layer_ms else ""
+        lines.append(f"  {layer['precision']:<7} {layer['kind'] or 'layer'}{on}{took}: {shown or layer['name']}")
     if len(executed) > _LISTED:
         lines.append(f"  ... and {len(executed) - _LISTED} more (--json lists all)")
     return lines

@@ -27,18 +27,20 @@ def test_engines_of_openvino_are_built_here():
 
 
 @pytest.mark.parametrize(
-    ("missing", "module", "target", "why"),
+    ("missing", "module", "version", "target", "why"),
     [
-        ("TensorRT cannot be used (no module); install it.", None, "jetson", "TensorRT cannot be used (no module)."),
-        (None, None, "jetson", "This machine is no Jetson, the target jetson-orin-nano is p3767-0003 or p3767-0005."),
-        (None, "p3701-0005", "jetson", "This machine is p3701-0005, the target jetson-orin-nano is p3767-0003"),
-        (None, "p3767-0005", "jetson", None),
-        (None, None, "nvidia", None),
+        ("TensorRT cannot be used (none); install it.", None, "", "jetson", "TensorRT cannot be used (none)."),
+        (None, None, "10.3.0", "jetson", "This machine is no Jetson, the target jetson-orin-nano is p3767-0003 or"),
+        (None, "p3701-0005", "10.3.0", "jetson", "This machine is p3701-0005, the target jetson-orin-nano is p3767"),
+        (None, "p3767-0005", "10.3.0", "jetson", None),
+        (None, None, "10.3.0", "nvidia", None),
+        (None, None, "10.1.0", "nvidia", "This machine has TensorRT 10.1.0, the target nvidia is for 10.3 or newer."),
     ],
 )
-def test_those_of_tensorrt_only_on_the_device(missing, module, target, why, monkeypatch):
+def test_those_of_tensorrt_only_on_the_device(missing, module, version, target, why, monkeypatch):
     monkeypatch.setattr(tensorrt, "missing", lambda: missing)
     monkeypatch.setattr(jetson, "module_id", lambda: module)
+    monkeypatch.setattr(tensorrt, "library_version", lambda: version)
     found = elsewhere(load_target(target))
     assert found == why if why is None else found.startswith(why)
 
@@ -53,14 +55,15 @@ def a_row(variant, delta=0.0, sqnr=50.0):
     ("deltas", "limits", "chosen", "said"),
     [
         ({"fp32": 0, "fp16": 0, "int8": -0.1}, {}, "fp16", "Whether int8 is faster than fp16 must be measured"),
-        ({"fp32": 0, "fp16": -2, "int8": -0.1}, {}, "fp32", "fp16 loses 2"),
+        ({"fp32": 0, "fp16": -2, "int8": -0.1}, {}, "int8", "fp16 loses 2"),
+        ({"fp32": 0, "fp16": -2, "int8": -2}, {}, "fp32", "int8 loses 2"),
         ({"int8": -0.1}, {}, "int8", "int8 is inside the budget by emulation"),
         ({"fp32": -1, "int8": -1}, {}, None, "No variant is inside the budget"),
         ({"fp16": 0}, {"latency_p99_ms_max": 5.0}, "fp16", "The limit of 5 ms is judged on the device"),
     ],
 )
 def test_what_ships_is_decided_by_emulated_accuracy_alone(deltas, limits, chosen, said):
-    """FP16 before FP32, INT8 only where nothing else is: that it is faster, nobody has measured."""
+    """FP16 before INT8: that INT8 is faster, nobody has measured. FP32, which has no tensor cores, comes last."""
     state = SimpleNamespace(limits=Limits(**{"metric_drop_max": 0.5, **limits}))
     found = deferred.select(state, [a_row(variant, delta) for variant, delta in deltas.items()])
     assert found.variant == chosen

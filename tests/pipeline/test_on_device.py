@@ -33,6 +33,8 @@ FACTS = {
     "identity": {"cpu": "Far CPU", "cores": 3, "isa": []},
     "node": "far",
     "precisions": ["fp32", "int8"],
+    "fingerprint": {"openvino": "1"},
+    "board": None,
 }
 
 
@@ -92,7 +94,9 @@ def timed(failing=(), cached=False, lost=None):
         names = [one["name"] for one in values["candidates"] if one["name"] not in failing]
         latency = {"p50_ms": 2.0, "ratio_to_reference": 0.5, "ratio_ci95": [0.4, 0.6], "parent": None}
         figures = {name: {"latency": dict(latency), "memory": {"peak_rss_mb": 1.0}} for name in names}
-        return Done({"figures": figures, "failed": dict.fromkeys(failing, "It hangs.")}, {}, cached)
+        meanwhile = {"before": None, "after": None}
+        failed = dict.fromkeys(failing, "It hangs.")
+        return Done({"figures": figures, "failed": failed, "meanwhile": meanwhile}, {}, cached)
 
     return answer
 

@@ -29,6 +29,9 @@ class Compiler:
     def precisions(self):
         return ["fp32", "int8"]
 
+    def fingerprint(self):
+        return {}
+
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):

@@ -114,3 +114,32 @@ def test_it_ends_with_all_it_started_when_nobody_is_there(how):
     while child.exists() and "Z" not in (child / "status").read_text().split("State:")[1][:4]:
         assert time.monotonic() < give_up
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("release", "old"),
+    [
+        (b"# R35 (release), REVISION: 4.1, GCID: 33958178", True),  # JetPack 5.1.2
+        (b"# R36 (release), REVISION: 3.0, GCID: 36106755", True),  # JetPack 6.0
+        (b"# R36 (release), REVISION: 4.3, GCID: 38968081", False),  # JetPack 6.2
+        (b"# R39 (release), REVISION: 2.1", False),
+        (b"something else", False),
+        (None, False),
+    ],
+)
+def test_a_jetson_with_tensorrt_8_is_told_so_before_anything_else(release, old):
+    assert bootstrap.old_jetson(release) is old
+
+
+@pytest.mark.parametrize(
+    ("module", "requirement", "there"),
+    [
+        ("numpy", "numpy>=1.26", True),
+        ("numpy", "numpy>=999.1", False),
+        ("numpy", "a-name-that-no-package-has>=999", True),
+        ("a_module_that_is_nowhere", "numpy>=1.26", False),
+        ("numpy", "numpy>=1.26,<999", True),
+    ],
+)
+def test_what_is_there_must_be_new_enough(module, requirement, there):
+    assert bootstrap.satisfied(module, requirement) is there

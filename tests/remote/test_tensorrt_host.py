@@ -7,6 +7,7 @@ with arguments that NVIDIA's own lists of TensorRT 10.3 allow, and that what a b
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def deployed(tensorrt_box, tmp_path_factory):
     boards.orin_nano(boards.Tree(box.home / "board"))
     tool = deploying.Tool(tmp_path_factory.mktemp("jetson"))
     words = ["deploy", "tiny.yaml", "--store", "store", "--out", "out", "--target", "jetson", *box.arguments()]
-    yield tool, tool(*words, "--set", "variants=[fp16, int8]", "--twice")
+    yield tool, tool(*words, "--set", "variants=[fp16,int8]", "--twice")
     shutil.rmtree(box.root, ignore_errors=True)
 
 
@@ -47,8 +48,8 @@ def test_engines_are_built_proven_and_timed_there(tensorrt_box, deployed):
     assert code == 0, err
     values = tool.report()
     rows = deploying.rows(values)
-    assert (values["target"], values["command"].split()[-1]) == ("jetson-orin-nano", "variants=[fp16, int8]'")
-    assert " --twice " in values["command"]
+    assert values["target"] == "jetson-orin-nano"
+    assert shlex.split(values["command"])[-3:] == ["--twice", "--set", "variants=[fp16,int8]"]
     for name in ("compile/fp16", "compile/int8", f"bundle/{values['selected']['variant']}"):
         row = rows[name]
         assert (row["status"], row["backend"], row["emulated"]) == ("ok", "tensorrt", False)
@@ -59,6 +60,7 @@ def test_engines_are_built_proven_and_timed_there(tensorrt_box, deployed):
     assert rows["compile/int8"]["latency"]["parent"]["variant"] == "fp16"
     assert "with TensorRT 10.3.0" in err, "the build tells how far it is"
     assert f"self-test of the bundle, on {tensorrt_box.address}" in err
+    assert not (tensorrt_box.home / "violations").exists(), (tensorrt_box.home / "violations").read_text()
 
 
 def test_what_the_board_tells_is_in_the_report(tensorrt_box, deployed):
@@ -66,14 +68,14 @@ def test_what_the_board_tells_is_in_the_report(tensorrt_box, deployed):
     values = tool.report()
     device, rows = values["host"]["device"], deploying.rows(values)
     assert (device["address"], device["module"], device["jetpack"]) == (tensorrt_box.address, "p3767-0005", "6.2")
-    assert (device["power_mode"], device["clocks_mhz"]["gpu"]) == ("15W", 306.0)
+    assert (device["power_mode"], device["clocks_mhz"]["17000000.gpu"]) == ("15W", 306.0)
     for name in ("compile/fp16", "compile/int8"):
         row = rows[name]
         assert row["energy"]["mean_w"] == pytest.approx(6.0) and "VDD_IN" in row["energy"]["source"]
         meanwhile = row["latency"]["meanwhile"]
         assert meanwhile["before"]["power_mode"] == meanwhile["after"]["power_mode"] == "15W"
         assert meanwhile["throttled"] is False and row["latency"]["throttled"] is False
-        said = "while it was timed the board was in power mode 15W, clocks free, at most 51.2 °C"
+        said = "while engines were loaded and timed the board was in power mode 15W, clocks free, at most 51.2 °C"
         assert any(note.startswith(said) and note.endswith("not slowed down") for note in row["notes"])
     assert "15W" in (tool.folder / "out/report.html").read_text()
 
@@ -91,7 +93,16 @@ def test_a_second_build_is_compared_with_the_first(deployed):
 def test_a_second_time_everything_is_there(tensorrt_box, deployed):
     tool, _ = deployed
     words = ["deploy", "tiny.yaml", "--store", "store", "--out", "again", "--target", "jetson"]
-    code, _, err = tool(*words, *tensorrt_box.arguments(), "--set", "variants=[fp16, int8]", "--twice")
+    code, _, err = tool(*words, *tensorrt_box.arguments(), "--set", "variants=[fp16,int8]", "--twice")
     assert code == 0, err
     assert {row["status"] for row in tool.report("again")["rows"]} == {"cached"}
     assert f", on {tensorrt_box.address}" not in err
+
+
+def test_a_board_of_another_kind_is_refused(tensorrt_box, deployed):
+    tool, _ = deployed
+    words = ["deploy", "tiny.yaml", "--store", "store", "--out", "thor", "--target", "jetson-thor"]
+    code, _, err = tool(*words, *tensorrt_box.arguments())
+    assert code == 3
+    assert f"error: {tensorrt_box.address} is p3767-0005, the target jetson-thor is p3834" in err
+    assert not (tool.folder / "thor").exists()
