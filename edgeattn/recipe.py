@@ -148,6 +148,8 @@ class Budget(_Frozen):
 class Recipe(_Frozen):
     """`metric`: which of the task's metrics the budget counts in; its first when null.
 
+    `leave_out`: per backend the variants that it is not to compile, where it has a fault with this graph; they are made
+    and checked all the same, and other backends compile them.
     `weights`: a folder with weights that were trained before, such as `pipelines/weights/NAME`; null trains.
     The report says so when their `provenance.json` names another evaluation split, or there is none.
     """
@@ -161,6 +163,7 @@ class Recipe(_Frozen):
     export: ExportSection = ExportSection()
     quantize: QuantizeSection = QuantizeSection()
     variants: tuple[Precision, ...] = tuple(Precision)
+    leave_out: dict[Literal["openvino", "tensorrt"], tuple[Precision, ...]] = {}
     measure: MeasureSection = MeasureSection()
     budget: Budget = Budget()
     metric: str | None = None

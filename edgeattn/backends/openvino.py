@@ -90,7 +90,7 @@ def compile(model: Path, out: Path, *, precision: str, threads: int, progress: P
     except subprocess.TimeoutExpired as error:
         raise ModelError(
             f"OpenVINO did not finish compiling {model} as {precision} within {_PATIENCE_S:.0f} s; "
-            f"leave {precision} out of the recipe's variants."
+            f"leave it out for this backend: leave_out: {{openvino: [{precision}]}} in the recipe."
         ) from error
     if done.returncode == 2 and done.stdout.strip():
         kind, message = json.loads(done.stdout.splitlines()[-1])

@@ -92,10 +92,10 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     reached = deferred.ranges(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
 
     def compiled(precision: Precision) -> Row:
-        reason = None
-        if precision.value not in native:
+        reason = context.left_out(precision)
+        if reason is None and precision.value not in native:
             reason = f"{place.processor()} does not execute {precision.value} natively; it has {', '.join(native)}."
-        elif precision not in graphs:
+        elif reason is None and precision not in graphs:
             reason = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
         if reason is not None:
             return Row(Stage.COMPILE, precision.value, backend, "unsupported", reason=reason)

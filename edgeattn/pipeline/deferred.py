@@ -108,8 +108,9 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
     for precision in context.wanted:
         row = Row(Stage.COMPILE, precision.value, context.target.backend, "deferred", reason=reason)
         graph = graphs.get(precision)
-        if graph is None:
-            gone = f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
+        left_out = context.left_out(precision)
+        if graph is None or left_out is not None:
+            gone = left_out or f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
             rows.append(replace(row, status="unsupported", reason=gone))
             continue
         why, notes = refusal(context, graph, reached)

@@ -120,6 +120,13 @@ class Context:
         """The variants that the recipe names and the target has, in the target's order."""
         return [precision for precision in self.target.precisions if precision in self.recipe.variants]
 
+    def left_out(self, precision: Precision) -> str | None:
+        """That the recipe keeps a variant from the target's backend; None when it does not."""
+        backend = self.target.backend
+        if precision not in self.recipe.leave_out.get(backend, ()):
+            return None
+        return f"The recipe leaves {precision.value} out for {backend} (leave_out)."
+
     def build(self, stage: Stage, variant: str, inputs: dict[str, Any], make: Any) -> Artifact:
         return self.store.build(stage, variant, inputs, make, force=self.force)
 

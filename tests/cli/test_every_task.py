@@ -61,7 +61,7 @@ def recipe(task: str) -> dict[str, Any]:
         "data": {"format": "scenes", "size": side, "train": 48, "evaluation": 12, "calibration": 9, **system["data"]},
         "train": {"epochs": 1, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.001, "label_smoothing": 0.0},
         "quantize": {"candidates": ["minmax"], "search_samples": 3},
-        "variants": ["fp32", "bf16", "int8"],  # FP16: see tests/backends/test_openvino_never_ends.py
+        "leave_out": {"openvino": ["fp16"]},  # see tests/backends/test_openvino_never_ends.py
         "measure": {"latency_seconds": 0.05, "threads": 1},
     }
 

@@ -102,7 +102,10 @@ def test_the_rules_of_the_target_are_a_gate(tmp_path, monkeypatch):
     rows = []
     state = SimpleNamespace(context=None, add=lambda *made: rows.extend(made), row=lambda name: a_row("fp32"))
     state.context = SimpleNamespace(
-        target=JETSON, wanted=[Precision.FP32, Precision.INT8], elsewhere="No TensorRT here."
+        target=JETSON,
+        wanted=[Precision.FP32, Precision.INT8],
+        elsewhere="No TensorRT here.",
+        left_out=lambda precision: None,
     )
     monkeypatch.setattr(deferred, "ranges", lambda context, exported: {})
     sound = deferred.engines(state, {Precision.FP32: bad}, bad)
@@ -113,7 +116,9 @@ def test_a_deferred_row_has_the_accuracy_of_its_graph_and_an_estimate(tmp_path, 
     made = graph("Relu", tmp_path)
     judged = replace(a_row("fp32", -0.2), stage=Stage.EXPORT, emulation={"metric": 1.0, "sqnr_db": 60.0})
     rows = []
-    context = SimpleNamespace(target=JETSON, wanted=[Precision.FP32], elsewhere="No TensorRT here.")
+    context = SimpleNamespace(
+        target=JETSON, wanted=[Precision.FP32], elsewhere="No TensorRT here.", left_out=lambda precision: None
+    )
     state = SimpleNamespace(context=context, add=lambda *new: rows.extend(new), row=lambda name: judged)
     monkeypatch.setattr(deferred, "ranges", lambda context, exported: {})
     (row,) = deferred.engines(state, {Precision.FP32: made}, made)

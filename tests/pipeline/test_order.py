@@ -259,6 +259,14 @@ def test_a_bundle_that_fails_its_self_test_or_cannot_be_run(world, where, error)
     assert "bundle/int8: It does not run." in values["verdict"]["reasons"]
 
 
+def test_a_variant_that_is_left_out_for_a_backend_is_made_and_checked_all_the_same(world):
+    values = world.run(leave_out={"openvino": ["int8"], "tensorrt": ["fp32"]})
+    assert status(values)["quantize/int8"] == status(values)["compile/fp32"] == "ok"
+    row = next(row for row in values["rows"] if (row["stage"], row["variant"]) == ("compile", "int8"))
+    assert (row["status"], row["reason"]) == ("unsupported", "The recipe leaves int8 out for openvino (leave_out).")
+    assert values["selected"]["variant"] == "fp32"
+
+
 @pytest.mark.parametrize("variants", [("fp16",), ("bf16", "fp16")])
 def test_no_engine_could_be_built(world, monkeypatch, variants):
     """The target names these precisions, this processor has none of them: no budget was weighed."""
