@@ -163,7 +163,7 @@ class Recipe(_Frozen):
     export: ExportSection = ExportSection()
     quantize: QuantizeSection = QuantizeSection()
     variants: tuple[Precision, ...] = tuple(Precision)
-    leave_out: dict[Literal["openvino", "tensorrt"], tuple[Precision, ...]] = {}
+    leave_out: dict[Literal["openvino", "tensorrt"], tuple[Precision, ...]] = Field(default_factory=dict)
     measure: MeasureSection = MeasureSection()
     budget: Budget = Budget()
     metric: str | None = None

@@ -52,7 +52,8 @@ def test_the_least_recipe_gets_its_defaults(write):
     assert hash(found.train) == hash(load_recipe(write()).train)
 
 
-FIELDS = "name, task, model, input, data, train, export, quantize, variants, leave_out, measure, budget, metric, weights, seed"
+FIELDS = "name, task, model, input, data, train, export, quantize, variants, leave_out, measure, budget, metric"
+FIELDS += ", weights, seed"
 TRAIN = (
     "epochs, batch_size, optimizer, learning_rate, weight_decay, warmup, label_smoothing, ema_decay, precision, augment"
 )
