@@ -58,6 +58,7 @@ TABLE = {
     "jetson-orin-nano": (8, 625, 1020, 20, 33, 10, 17, 68, 102, 0, 8),
     "jetson-orin-nx-8gb": (8, 765, 1173, 25, 38, 12.5, 19, 102, 102, 1, 8),
     "jetson-orin-nx": (8, 918, 1173, 30, 38, 15, 19, 102, 102, 2, 16),
+    "jetson-agx-orin-32gb": (14, 930, None, 53, None, 27, None, 205, None, 2, 32),
     "jetson-agx-orin": (16, 1300, None, 85, None, 43, None, 205, None, 2, 64),
     "jetson-thor": (20, 1575, None, None, None, 258, None, 273, None, 0, 128),
 }
@@ -102,6 +103,7 @@ def test_peaks_are_multiprocessors_times_clock_times_operations(name):
         ("jetson-orin-nx-8gb", 70, 117, 20, 40),
         ("jetson-orin-nx", 100, 157, 40, 80),
         ("jetson-agx-orin", 275, None, 105, None),
+        ("jetson-agx-orin-32gb", 200, None, 92, None),
     ],
 )
 def test_with_sparse_weights_and_dla_they_are_what_nvidia_advertises(name, sparse, sparse_super, dla, dla_super):
@@ -144,7 +146,7 @@ def test_versions_are_those_of_the_releases(name):
 
 def test_a_release_is_for_the_boards_that_it_names():
     for name in BOARDS:
-        family = "Thor" if name == "jetson-thor" else "AGX Orin" if name == "jetson-agx-orin" else "Orin"
+        family = "Thor" if name == "jetson-thor" else "AGX Orin" if "agx" in name else "Orin"
         for release in jetpack.RELEASES:
             named = family in release.devices or (family == "AGX Orin" and release.devices.startswith("Orin"))
             named = named and not (family == "Orin" and "AGX" in release.devices)
