@@ -41,7 +41,7 @@ GPU = Rule(
 
 _FREE = {"Constant", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Shape", "ConstantOfShape"}
 _FREE |= {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"}
-_PLAIN = {"Add", "Sub", "Mul", "Max", "Sum", "Relu", "Sigmoid", "Tanh", "Clip", "BatchNormalization", "Equal"}
+_PLAIN = {"Add", "Sub", "Mul", "Max", "Min", "Sum", "Relu", "Sigmoid", "Tanh", "Clip", "BatchNormalization", "Equal"}
 _PLAIN |= {"Abs", "PRelu", "LeakyRelu", "LRN"}
 
 

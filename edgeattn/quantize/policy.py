@@ -91,14 +91,17 @@ def additions_to_convolutions(graph: onnx.GraphProto) -> set[str]:
     """Names of residual additions of which a side is a convolution's result that nobody else reads.
 
     TensorRT joins the two and takes the other side, the skip, as INT8 (`qdq.skips_only`): nothing is rounded between
-    convolution and sum. Behind a gate, a product of attention or a normalisation there is no such kernel.
+    convolution and sum. Behind a gate, a product of attention or a normalisation there is no such kernel, nor behind a
+    convolution that stays in float itself (`slow_on_tensor_cores`).
     """
+    slow = slow_on_tensor_cores(graph)
     makers = {output: node for node in graph.node for output in node.output}
     reads = Counter(name for node in graph.node for name in node.input)
     found = set()
     for node in graph.node:
         if node.op_type == "Add" and any(
-            reads[name] == 1 and name in makers and makers[name].op_type == "Conv" for name in node.input
+            reads[name] == 1 and name in makers and makers[name].op_type == "Conv" and makers[name].name not in slow
+            for name in node.input
         ):
             found.add(node.name)
     return found

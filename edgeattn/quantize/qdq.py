@@ -117,8 +117,9 @@ def skips_only(model: onnx.ModelProto) -> onnx.ModelProto:
 def explicit_axes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Per-channel quantizers name their axis, counted from the front; per-tensor ones name none.
 
-    NNCF counts from the back for MatMul and Gemm, which TensorRT's parser does not take. Raises ModelError when a
-    tensor's number of dimensions is not known.
+    A missing axis is 1 for ONNX and 0 for TensorRT's parser. NNCF names one, but counts it from the back for MatMul and
+    Gemm; that parser is written to take it so, others may not be. Raises ModelError when a tensor's number of
+    dimensions is not known.
     """
     result, graph = _copy(model)
     ranks = _ranks(result)

@@ -59,6 +59,7 @@ def test_as_the_contract_has_it():
         "emulated": False,
         "emulation": None,
         "estimate": None,
+        "spread": None,
         "execution": None,
         "notes": ["n"],
     }

@@ -112,3 +112,16 @@ def test_all_floats_are_half_precision_but_for_the_ends(attention_network, calls
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert scales and {kinds[name] for name in scales} == {TensorProto.FLOAT16}
     assert [value.type.tensor_type.elem_type for value in model.graph.output] == [TensorProto.FLOAT]
+
+
+@pytest.mark.parametrize(("channels", "released"), [(16, {"sum"}), (12, set())])
+def test_no_skip_is_quantized_beside_a_convolution_that_stays_in_float(hand_made, channels, released):
+    """Twelve channels are no use to tensor cores, so that the convolution stays in FP16, and its sum with it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["c"], name="conv", pads=[1] * 4),
+        helper.make_node("Add", ["x", "c"], ["y"], name="sum"),
+    ]
+    shape, weights = [1, channels, 8, 8], np.ones((channels, channels, 3, 3), np.float32)
+    graph = hand_made(nodes, {"x": shape}, {"y": shape}, {"W": weights}).graph
+    assert bool(policy.slow_on_tensor_cores(graph)) is not bool(released)
+    assert policy.additions_to_convolutions(graph) == released

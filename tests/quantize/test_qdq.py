@@ -206,6 +206,25 @@ def test_axes_count_from_the_front(hand_made, axis, expected):
     assert (as_written(model, frames((3, 6))) == as_written(mended, frames((3, 6)))).all()
 
 
+def test_a_missing_axis_is_written_down(hand_made):
+    """ONNX takes it for 1, TensorRT's parser for 0: in a square matrix rows would get the scales of columns."""
+    weights = np.random.default_rng(0).integers(-127, 128, (6, 6)).astype(np.int8)
+    constants = {"W": weights, "s": np.linspace(0.1, 1, 6, dtype=np.float32), "z": np.zeros(6, np.int8)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["W", "s", "z"], ["w"], name="weights"),
+        helper.make_node("MatMul", ["x", "w"], ["y"], name="product"),
+    ]
+    model = hand_made(nodes, {"x": [3, 6]}, {"y": [3, 6]}, constants)
+    misread = onnx.ModelProto()
+    misread.CopyFrom(model)
+    misread.graph.node[0].attribute.append(helper.make_attribute("axis", 0))
+    meant, calls = as_written(model, frames((3, 6))), frames((3, 6))
+    assert sqnr_db(meant, as_written(misread, calls)) < 10
+    mended = explicit_axes(model)
+    assert [(a.name, a.i) for a in mended.graph.node[0].attribute] == [("axis", 1)]
+    assert (meant == as_written(mended, calls)).all()
+
+
 def test_one_scale_for_a_tensor_has_no_axis(residual):
     model = onnx.ModelProto()
     model.CopyFrom(residual)

@@ -31,9 +31,11 @@ def test_what_is_no_option(option):
         Host("box", (option,))
 
 
-@pytest.mark.parametrize("key", ["StrictHostKeyChecking", "stricthostkeychecking", "BatchMode", "UpdateHostKeys"])
+@pytest.mark.parametrize(
+    "key", ["StrictHostKeyChecking", "stricthostkeychecking", "BatchMode", "UpdateHostKeys", "ForwardAgent"]
+)
 def test_what_protects_cannot_be_changed(key):
-    with pytest.raises(InputError, match="host keys are always checked and no password is asked for"):
+    with pytest.raises(InputError, match="host keys are always checked, no password is asked for"):
         Host("box", (f"{key}=no",))
 
 
