@@ -48,11 +48,12 @@ def test_every_recipe_on_real_data_has_a_report_of_what_it_says_today(name):
         return
     kept = json.loads((ROOT / recipe.weights / PROVENANCE).read_text(encoding="utf-8"))
     row = next(row for row in found["rows"] if row["stage"] == "train")
-    for given in ("eval_sha256", "calibration_sha256"):
-        assert found["data"][given] == kept["data"][given]
+    # Judged on the photographs that they were kept away from; the pairs made of them may have been others.
+    assert found["data"]["eval_origins_sha256"] == kept["data"]["eval_origins_sha256"]
     assert (row["metric"]["name"], row["metric"]["n"]) == (kept["metric"]["name"], kept["metric"]["n"])
-    # Processors round differently; another training would be further off.
-    assert row["metric"]["value"] == pytest.approx(kept["metric"]["value"], rel=1e-3)
+    if found["data"]["eval_sha256"] == kept["data"]["eval_sha256"]:
+        # Processors round differently; another training would be further off.
+        assert row["metric"]["value"] == pytest.approx(kept["metric"]["value"], rel=1e-3)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

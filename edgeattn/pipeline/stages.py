@@ -123,7 +123,7 @@ class Context:
     def left_out(self, precision: Precision) -> str | None:
         """That the recipe keeps a variant from the target's backend; None when it does not."""
         backend = self.target.backend
-        if precision not in self.recipe.leave_out.get(backend, ()):
+        if not any(name == backend and precision in left for name, left in self.recipe.leave_out.items()):
             return None
         return f"The recipe leaves {precision.value} out for {backend} (leave_out)."
 

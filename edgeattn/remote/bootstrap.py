@@ -207,7 +207,7 @@ def satisfied(module: str, requirement: str) -> bool:
 
     name, _, rest = requirement.partition(">=")
     try:
-        return numbers(metadata.version(name)) >= numbers(rest.partition(",")[0])
+        return bool(numbers(metadata.version(name)) >= numbers(rest.partition(",")[0]))
     except metadata.PackageNotFoundError:  # OpenCV comes under several names
         return True
 

@@ -92,12 +92,14 @@ def spread(job: Job) -> dict[str, Any]:
     job.progress(0, 1, "comparing the two engines")
     inputs = list(read_shards(shards_in(job.files / "frames")))
     with ExitStack() as opened:
-        pair = []
-        for folder in (first, second):
+
+        def built(folder: Path) -> Built:
             runner = open_entry(values["entry"], folder, values["threads"])
             opened.callback(runner.close)
-            pair.append(Built.of(runner, folder))
-        found = compare(*pair, inputs, tasks.find(values["task"]).comparable, second_build_s=seconds)
+            return Built.of(runner, folder)
+
+        comparable = tasks.find(values["task"]).comparable
+        found = compare(built(first), built(second), inputs, comparable, second_build_s=seconds)
     return {"spread": found.to_dict(), "lines": found.lines()}
 
 

@@ -152,7 +152,8 @@ def test_the_summary_says_what_runs(world, bundle):
     ]
     lines = report.lines()
     assert "fused: 2 nodes of the graph run in 1 of 2 layers" in lines
-    assert "  int8    CaskConvolution: conv1 + relu1" in lines
+    assert "  int8    CaskConvolution 0.250 ms: conv1 + relu1" in lines
+    assert list(values["layer_ms"].values()) == [0.25, 0.5]
     assert "precision: layers 1 fp16, 1 int8; multiply-adds 100 % int8" in lines
 
 

@@ -53,6 +53,7 @@ FIELDS = {
     "more epochs than anyone has": (["--set", "train.epochs=99999999999"], "train.epochs"),
     "a larger batch than anyone has": (["--set", "train.batch_size=99999999999"], "train.batch_size"),
     "more threads than anyone has": (["--set", "measure.threads=99999999999"], "measure.threads"),
+    "leave_out": (["--set", "leave_out={openvno: [fp16]}"], "leave_out"),
     "a list in itself": (["--set", "variants=&a [*a]"], "the field 'variants.0' holds itself"),
     "brackets in brackets": (["--set", "variants=" + "[" * 5000 + "]" * 5000], "not valid YAML"),
     "target": (["--target", "toaster"], "There is no target 'toaster'; known: cpu"),
