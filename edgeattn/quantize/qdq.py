@@ -117,9 +117,9 @@ def skips_only(model: onnx.ModelProto) -> onnx.ModelProto:
 def explicit_axes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Per-channel quantizers name their axis, counted from the front; per-tensor ones name none.
 
-    A missing axis is 1 for ONNX; TensorRT's older parsers take 0, a newer one 1. NNCF names one, but counts it from the back for MatMul and
-    Gemm; that parser is written to take it so, others may not be. Raises ModelError when a tensor's number of
-    dimensions is not known.
+    A missing axis is 1 for ONNX; TensorRT's older parsers take 0, a newer one 1. NNCF names one, but counts it from the
+    back for MatMul and Gemm; TensorRT's parser is written to take that, others may not be. Raises ModelError when a
+    tensor's number of dimensions is not known.
     """
     result, graph = _copy(model)
     ranks = _ranks(result)

@@ -207,7 +207,7 @@ def test_axes_count_from_the_front(hand_made, axis, expected):
 
 
 def test_a_missing_axis_is_written_down(hand_made):
-    """ONNX takes it for 1, TensorRT's older parsers for 0: in a square matrix rows would get the scales of columns."""
+    """ONNX takes it for 1, TensorRT's older parsers for 0: rows of a square matrix would get the scales of columns."""
     weights = np.random.default_rng(0).integers(-127, 128, (6, 6)).astype(np.int8)
     constants = {"W": weights, "s": np.linspace(0.1, 1, 6, dtype=np.float32), "z": np.zeros(6, np.int8)}
     nodes = [
