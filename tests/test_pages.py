@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_every_recipe_on_real_data_has_a_report_of_what_it_says_today(name):
     if found["data"]["eval_sha256"] == kept["data"]["eval_sha256"]:
         # Processors round differently; another training would be further off.
         assert row["metric"]["value"] == pytest.approx(kept["metric"]["value"], rel=1e-3)
+    elif kept["recipe"] == name:  # two recipes share one network, and judge it on other changes of the photographs
+        low, high = kept["metric"]["ci95"]
+        assert low <= row["metric"]["value"] <= high
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_header_expects_what_the_report_measured(name):
+    """The first number behind "expected" is the trained network's metric, to the digits that are written."""
+    (line,) = re.findall(r"^#   expected +(.*)$", (ROOT / f"pipelines/{name}.yaml").read_text("utf-8"), re.MULTILINE)
+    number = re.search(r"(?<![\w.-])\d+(?:\.(\d+))?", line)
+    assert number is not None, line
+    measured = report.load(ROOT / "reports/zoo" / name)["rows"][0]["metric"]["value"]
+    assert abs(float(number[0]) - measured) <= 0.5 * 10 ** -len(number[1] or "") + 1e-9, (line, measured)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -46,7 +46,6 @@ __all__ = [
     "check_options",
     "compile",
     "layer_times",
-    "library_version",
 ]
 __all__ += ["fingerprint", "load", "missing", "open_engine", "precisions", "timing_cache"]
 
@@ -55,11 +54,6 @@ BUILT_HERE = "built-here"
 
 BUILT_INSTEAD = "an engine was built here in its place"
 NONE_COMPILED = "none was compiled for it"
-
-
-def library_version() -> str:
-    """TensorRT's own, such as "10.3.0". Raises ImportError where it is not there (see `missing`)."""
-    return str(lib.library().__version__)
 
 
 def missing() -> str | None:

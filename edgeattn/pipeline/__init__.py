@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from edgeattn.artifact import Artifact, Precision, Stage
-from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, ModelError, StageFailed, StorageError
+from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
-from edgeattn.pipeline import bundling, checks, deferred, given, stages
+from edgeattn.pipeline import bundling, checks, deferred, gate, given, stages
 from edgeattn.pipeline.place import HERE, place_of
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built, unlike_its_file
@@ -89,7 +89,7 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     backend, place = context.target.backend, place_of(context)
     native = place.precisions(context)
     # What only a calibrated range shows; there is a gate for it where the target has rules.
-    reached = deferred.ranges(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
+    reached = gate.ranges(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
 
     def compiled(precision: Precision) -> Row:
         reason = context.left_out(precision)
@@ -100,7 +100,7 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
         if reason is not None:
             return Row(Stage.COMPILE, precision.value, backend, "unsupported", reason=reason)
         graph = graphs[precision]
-        refused, warnings = deferred.refusal(context, graph, reached)
+        refused, warnings = gate.refusal(context, graph, reached)
         if refused is not None:
             return Row(Stage.COMPILE, precision.value, backend, "failed", reason=refused)
         make = place.compile_engine
@@ -110,14 +110,7 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
         engine = row.artifact.json("engine.json")
         execution = {"layers": engine["layers"], "macs": engine["macs"]}
         row = replace(row, execution=execution, notes=(*engine["notes"], *warnings, *place.notes()))
-        if not context.twice:
-            return row
-        try:
-            return place.spread(context, graph, row)
-        except (ConnectionFailed, MissingLibrary, StorageError):
-            raise
-        except EdgeattnError as error:  # two at once may lack memory; the engine itself is not at fault
-            return replace(row, notes=(*row.notes, f"no second engine to compare with: {error}"))
+        return place.spread(context, graph, row) if context.twice else row
 
     _checked(state, [compiled(precision) for precision in context.wanted])
 

@@ -8,29 +8,24 @@ nothing of a GPU's. An estimate from the target's peaks says what it cannot be b
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from edgeattn import tasks
-from edgeattn.artifact import Artifact, Precision, Stage, write_atomic
+from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, misses
 from edgeattn.metrics.tensors import sums_by_name
-from edgeattn.pipeline import checks, stages
+from edgeattn.pipeline import checks, gate, stages
 from edgeattn.pipeline.rows import Row
 from edgeattn.pipeline.state import Run
-from edgeattn.provenance import code_version, library_versions
 
 # FP16 first: on tensor cores it is faster than FP32 wherever both were published, while INT8 of attention often is not
 # faster than FP16 (NVIDIA/TensorRT #4273, #2067), so that it ships before FP16 only where it was measured. What is not
 # INT8 in an INT8 graph is FP16 there, so that FP32 comes last.
 _PREFERRED = ("fp16", "int8", "fp32")
-
-_RANGE_SAMPLES = 32
 
 
 def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
@@ -51,58 +46,10 @@ def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifac
     return replace(row, emulation=emulation, notes=(*row.notes, said) if value is not None else row.notes)
 
 
-def ranges(context: stages.Context, exported: Artifact) -> dict[str, float]:
-    """The largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
-
-    def make(work: Path, out: Path) -> None:
-        from edgeattn.quantize.ranges import largest
-
-        calls = stages.prepared(context, context.splits.calibration, _RANGE_SAMPLES)
-        found = largest(exported.path / "model.onnx", calls, context.progress)
-        write_atomic(out / "ranges.json", json.dumps(found, indent=1))
-
-    inputs = {
-        "model": exported.sha256,
-        "samples": _RANGE_SAMPLES,
-        "calibration": stages.data_record(context).json("data.json")["calibration_sha256"],
-        "preprocess": context.preprocess.to_dict(),
-        "code": code_version("edgeattn.quantize.ranges", "edgeattn.framing", *stages.backend_modules("onnxruntime")),
-        "libraries": library_versions("onnx", "onnxruntime"),
-    }
-    found: dict[str, float] = context.build(Stage.CHECK, "ranges", inputs, make).json("ranges.json")
-    return found
-
-
-def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) -> tuple[str | None, tuple[str, ...]]:
-    """Why the target would refuse `graph` or compute something else (None when it would not), and notes on the rest."""
-    from edgeattn.lint import lint
-    from edgeattn.lint.base import Rules, Severity, parse_version
-    from edgeattn.lint.reading import read
-
-    span = context.target.tensorrt
-    if span is None:
-        return None, ()
-    model = read(graph.path / "model.onnx")
-    notes = []
-    for version in dict.fromkeys(version for version in (span.min, span.max) if version):
-        found = lint(model, Rules(parse_version(version)), ranges)
-        errors = [finding for finding in found if finding.severity is Severity.ERROR]
-        if errors:
-            more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-            return f"TensorRT {version} would refuse it or compute something else: {errors[0].sentence()}{more}", ()
-        if warnings := [finding for finding in found if finding.severity is Severity.WARNING]:
-            rules = ", ".join(sorted({finding.rule for finding in warnings}))
-            notes.append(
-                f"TensorRT {version}: {len(warnings)} warning(s) ({rules}); see edgeattn inspect MODEL --target "
-                f"{context.target.name}"
-            )
-    return None, tuple(notes)
-
-
 def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -> list[Row]:
     """One row per wanted variant: deferred, with its graph's emulated accuracy, or failed by the target's rules."""
     context = state.context
-    reached = ranges(context, exported)
+    reached = gate.ranges(context, exported)
     reason = f"Built on the device, by python -m edgeattn.runtime build BUNDLE; not here: {context.elsewhere}"
     rows = []
     for precision in context.wanted:
@@ -113,7 +60,7 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
             gone = left_out or f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
             rows.append(replace(row, status="unsupported", reason=gone))
             continue
-        why, notes = refusal(context, graph, reached)
+        why, notes = gate.refusal(context, graph, reached)
         if why is not None:
             rows.append(replace(row, status="failed", reason=why))
             continue

@@ -13,12 +13,10 @@ def elsewhere(target: Target) -> str | None:
     if target.backend != "tensorrt":
         return None
     try:
-        backends.find(target.backend)
+        compiler = backends.find_compiler(target.backend)
     except MissingLibrary as error:
         return f"{str(error).partition(';')[0].rstrip('.')}."
-    from edgeattn.backends import tensorrt
-
-    return unsuited(target, "This machine", jetson.module_id(), tensorrt.library_version())
+    return unsuited(target, "This machine", jetson.module_id(), compiler.fingerprint()["tensorrt"])
 
 
 def unsuited(target: Target, machine: str, module: str | None, tensorrt: str | None) -> str | None:

@@ -88,7 +88,12 @@ class OnDevice:
             done = self._device.step("spread", key, values, files, work / "fetched", force=context.force)
             write_atomic(out / "spread.json", json.dumps(done.values))
 
-        found = context.build(Stage.CHECK, f"spread-{engine.variant}", inputs, make).json("spread.json")
+        try:
+            found = context.build(Stage.CHECK, f"spread-{engine.variant}", inputs, make).json("spread.json")
+        except _FATAL:
+            raise
+        except EdgeattnError as error:  # two at once may lack memory: the first one is not at fault
+            return replace(engine, notes=(*engine.notes, f"no second engine to compare with: {error}"))
         return replace(engine, spread=found["spread"], notes=(*engine.notes, *map(str.strip, found["lines"])))
 
     def accuracy(self, context: Context, row: Row, reference: Artifact | None) -> tuple[Row, Artifact]:

@@ -55,8 +55,8 @@ def build(job: Job) -> dict[str, Any]:
     """`model/model.onnx` -> the engine, in `values.precision` by `values.backend`."""
     compiler = backends.find_compiler(job.values["backend"])
     job.progress(0, 1, f"compiling the {job.values['precision']} engine")
-    model, asked = job.files / "model" / "model.onnx", {name: job.values[name] for name in ("precision", "threads")}
-    compiler.compile(model, job.out, **asked, progress=job.progress)
+    model, values = job.files / "model" / "model.onnx", job.values
+    compiler.compile(model, job.out, precision=values["precision"], threads=values["threads"], progress=job.progress)
     return {}
 
 

@@ -35,8 +35,8 @@ from edgeattn.progress import Progress, silent
 from edgeattn.runtime.build_report import BuildReport
 from edgeattn.runtime.cache import place_engine
 from edgeattn.runtime.model import check_names, task_of, threads_of
-from edgeattn.runtime.on_device import BuiltRunner, OnDevice, builds
-from edgeattn.runtime.spread import DESCRIPTION, Built, Spread, compare, read_description
+from edgeattn.runtime.on_device import DESCRIPTION, BuiltRunner, OnDevice, builds, read_description
+from edgeattn.runtime.spread import Built, Spread, compare
 from edgeattn.tasks.base import Task
 
 _UNFINISHED = ".building"
@@ -226,7 +226,7 @@ def _spread(job: _Job, first: Path, progress: Progress) -> Spread:
 
     with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edgeattn-") as folder:
         second = Path(folder)
-        # As the first one was built, which may have been with other options than this call's.
+        # As the first one was built, which may have been with other options than this call's; those are whole numbers.
         given = read_description(first).get("settings", {})
         numbers = {name: value for name, value in given.items() if type(value) is int}
         seconds = replace(job, options={**numbers, **job.options}).build(second, tell, fresh=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from edgeattn.backends.base import Backend, Compiled, Runner
+from edgeattn.errors import ModelError
 from edgeattn.progress import Progress
+
+DESCRIPTION = "engine.json"
 
 
 class BuiltRunner(Runner, Protocol):
@@ -52,3 +56,14 @@ class OnDevice(Protocol):
 def builds(backend: Backend) -> OnDevice | None:
     """The backend as one that builds engines; None where it opens every graph as it is."""
     return cast(OnDevice, backend) if hasattr(backend, "build_here") else None
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The `engine.json` in `folder`. Raises ModelError."""
+    path = folder / DESCRIPTION
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} cannot be read as a description of an engine; build it again with --force."
+        ) from error

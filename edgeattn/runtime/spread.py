@@ -6,7 +6,6 @@ the same bytes each time.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -21,11 +20,10 @@ import numpy as np
 from edgeattn.artifact import sha256_file
 from edgeattn.backends.base import Runner, Tensors
 from edgeattn.bundle.golden import Comparable
-from edgeattn.errors import ModelError
 from edgeattn.metrics.tensors import Sums, sums_by_name
+from edgeattn.runtime.on_device import DESCRIPTION, read_description
 from edgeattn.stats import Interval, percentile, ratio_of_rounds
 
-DESCRIPTION = "engine.json"
 _ROUNDS = 20
 _TURN_S = 0.05
 _CALLS_MAX = 100
@@ -79,17 +77,6 @@ class Spread:
             "rounds": self.rounds,
             "second_build_s": round(self.second_build_s, 3),
         }
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """The `engine.json` in `folder`. Raises ModelError."""
-    path = folder / DESCRIPTION
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} cannot be read as a description of an engine; build it again with --force."
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,13 @@ def test_options_reach_the_builder(world, bundle):
         build(bundle, options={"optimization_level": 9})
 
 
+def test_the_second_build_has_the_options_of_the_first(world, bundle):
+    """Else a difference of settings would be called the spread of two equal builds."""
+    build(bundle, options={"optimization_level": 5})
+    assert build(bundle, twice=True).engine == "kept"
+    assert [config["builder_optimization_level"] for config in world.configs] == [5, 5]
+
+
 def test_two_builds_are_compared_and_the_second_measures_for_itself(world, bundle, monkeypatch, tmp_path):
     used = []
 

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeattn.artifact import Precision, Stage, Store
 from edgeattn.backends import tensorrt
 from edgeattn.board import jetson
+from edgeattn.errors import ModelError
 from edgeattn.measure.select import Limits
-from edgeattn.pipeline import deferred
+from edgeattn.pipeline import checks, deferred, gate
 from edgeattn.pipeline.elsewhere import elsewhere
 from edgeattn.pipeline.rows import Row
 from edgeattn.recipe import load_target
@@ -40,7 +41,7 @@ def test_engines_of_openvino_are_built_here():
 def test_those_of_tensorrt_only_on_the_device(missing, module, version, target, why, monkeypatch):
     monkeypatch.setattr(tensorrt, "missing", lambda: missing)
     monkeypatch.setattr(jetson, "module_id", lambda: module)
-    monkeypatch.setattr(tensorrt, "library_version", lambda: version)
+    monkeypatch.setattr(tensorrt, "fingerprint", lambda: {"tensorrt": version})
     found = elsewhere(load_target(target))
     assert found == why if why is None else found.startswith(why)
 
@@ -93,10 +94,10 @@ def graph(kind, folder):
 def test_the_rules_of_the_target_are_a_gate(tmp_path, monkeypatch):
     """Bernoulli is no operator of TensorRT; Relu is."""
     context = SimpleNamespace(target=JETSON)
-    why, notes = deferred.refusal(context, graph("Relu", tmp_path), {})
+    why, notes = gate.refusal(context, graph("Relu", tmp_path), {})
     assert (why, notes) == (None, ())
     bad = graph("Bernoulli", tmp_path)
-    why, _ = deferred.refusal(context, bad, {})
+    why, _ = gate.refusal(context, bad, {})
     assert why.startswith("TensorRT 10.3 would refuse it or compute something else: Bernoulli 'only'")
 
     rows = []
@@ -107,7 +108,7 @@ def test_the_rules_of_the_target_are_a_gate(tmp_path, monkeypatch):
         elsewhere="No TensorRT here.",
         left_out=lambda precision: None,
     )
-    monkeypatch.setattr(deferred, "ranges", lambda context, exported: {})
+    monkeypatch.setattr(gate, "ranges", lambda context, exported: {})
     sound = deferred.engines(state, {Precision.FP32: bad}, bad)
     assert sound == [] and [row.status for row in rows] == ["failed", "unsupported"]
 
@@ -120,7 +121,7 @@ def test_a_deferred_row_has_the_accuracy_of_its_graph_and_an_estimate(tmp_path, 
         target=JETSON, wanted=[Precision.FP32], elsewhere="No TensorRT here.", left_out=lambda precision: None
     )
     state = SimpleNamespace(context=context, add=lambda *new: rows.extend(new), row=lambda name: judged)
-    monkeypatch.setattr(deferred, "ranges", lambda context, exported: {})
+    monkeypatch.setattr(gate, "ranges", lambda context, exported: {})
     (row,) = deferred.engines(state, {Precision.FP32: made}, made)
     values = row.to_dict()
     assert (values["status"], values["emulated"], values["drift"]["metric_delta"]) == ("deferred", True, -0.2)
@@ -151,6 +152,18 @@ def test_what_fp16_cannot_hold_is_found_by_the_ranges(tmp_path):
 
     made = Store(tmp_path).build(Stage.QUANTIZE, "fp16", {}, write)
     context = SimpleNamespace(target=JETSON)
-    assert deferred.refusal(context, made, {})[0] is None
-    why, _ = deferred.refusal(context, made, {"z": 9e4})
+    assert gate.refusal(context, made, {})[0] is None
+    why, _ = gate.refusal(context, made, {"z": 9e4})
     assert "overflow" in why or "65504" in why
+
+
+def test_where_rounding_elsewhere_cannot_be_tried_the_row_stays(monkeypatch):
+    """It is ONNX Runtime's optimizations that fail; the graph itself was computed node by node."""
+
+    def failing(context, row, reference):
+        raise ModelError("The fused kernel is broken.")
+
+    monkeypatch.setattr(checks, "accuracy", failing)
+    row = deferred.noise(None, a_row("int8"), None, None)
+    assert (row.status, row.emulation) == ("deferred", None)
+    assert row.notes == ("how far rounding elsewhere moves the outputs is not known: The fused kernel is broken.",)

@@ -189,3 +189,57 @@ def test_a_bundle_is_timed_beside_its_engine_with_frames_as_they_come(context, b
         ("model1/bundle", "raw"),
     ]
     assert {name.partition("/")[0] for name in files} == {"model0", "model1", "frames", "raw"}
+
+
+def changed(box: Box, **facts: Any) -> Box:
+    """The same machine on another day."""
+    made = Box(box.host, box.backend, b"", {**FACTS, **facts}, box.progress)
+    object.__setattr__(made, "answers", box.answers)
+    object.__setattr__(made, "asked", box.asked)
+    return made
+
+
+def test_an_engine_is_built_again_where_what_it_depends_on_changed(context, box):
+    """As after an upgrade of a board's system that leaves TensorRT's version as it was."""
+
+    def build(values, files, into):
+        (into / "a").write_text("blob")
+        return Done({}, {"engine.blob": into / "a"}, False)
+
+    box.answers["build"] = build
+    graph = row(context, Stage.EXPORT, "fp32").artifact
+    for machine in (box, box, changed(box, fingerprint={"openvino": "1", "l4t": "36.4.4"})):
+        OnDevice(machine).compile_engine(context, graph, Precision.FP32)
+    assert [asked[0] for asked in box.asked] == ["build", "build"]
+    assert box.asked[0][1] != box.asked[1][1]
+
+
+def test_latency_is_measured_again_in_another_power_mode(context, box):
+    box.answers["latency"] = timed()
+    rows = [row(context, Stage.COMPILE, "fp32")]
+    board = {"power_mode": "15W", "clocks_held": False, "clocks_max_mhz": {"gpu": 625}, "temperatures_c": {"tj": 40.0}}
+    warmer, faster = {**board, "temperatures_c": {"tj": 60.0}}, {**board, "power_mode": "25W"}
+    for set_to in (board, warmer, faster):
+        OnDevice(changed(box, board=set_to)).latency(context, rows)
+    assert len(box.asked) == 2, "heat is no setting"
+
+
+@pytest.mark.parametrize("error", [MachineError("No memory."), StageFailed("Not finite.")])
+def test_without_a_second_engine_the_first_one_stays(context, box, error):
+    def spread(values, files, into):
+        raise error
+
+    box.answers["spread"] = spread
+    graph, engine = row(context, Stage.EXPORT, "fp32").artifact, row(context, Stage.COMPILE, "int8")
+    found = OnDevice(box).spread(context, graph, engine)
+    assert (found.status, found.spread) == (engine.status, None)
+    assert found.notes[-1] == f"no second engine to compare with: {error}"
+
+
+def test_a_connection_lost_while_a_second_engine_is_built_ends_the_run(context, box):
+    def spread(values, files, into):
+        raise ConnectionFailed("lost")
+
+    box.answers["spread"] = spread
+    with pytest.raises(ConnectionFailed):
+        OnDevice(box).spread(context, row(context, Stage.EXPORT, "fp32").artifact, row(context, Stage.COMPILE, "int8"))

@@ -11,7 +11,7 @@ import pytest
 from edgeattn import backends, host, pipeline, report
 from edgeattn.artifact import Stage, Store
 from edgeattn.errors import MissingLibrary, ModelError, StageFailed, StorageError
-from edgeattn.pipeline import bundling, checks, pictures, result, stages
+from edgeattn.pipeline import bundling, checks, gate, pictures, result, stages
 from edgeattn.pipeline.stages import Context
 from edgeattn.recipe import Recipe, Target
 
@@ -264,6 +264,18 @@ def test_a_variant_that_is_left_out_for_a_backend_is_made_and_checked_all_the_sa
     assert status(values)["quantize/int8"] == status(values)["compile/fp32"] == "ok"
     row = next(row for row in values["rows"] if (row["stage"], row["variant"]) == ("compile", "int8"))
     assert (row["status"], row["reason"]) == ("unsupported", "The recipe leaves int8 out for openvino (leave_out).")
+    assert values["selected"]["variant"] == "fp32"
+
+
+def test_what_the_target_would_refuse_is_not_compiled(world, monkeypatch):
+    def refusal(context, graph, ranges):
+        return ("It overflows.", ()) if graph.variant == "int8" else (None, ("A warning.",))
+
+    monkeypatch.setattr(gate, "refusal", refusal)
+    values = world.run()
+    rows = {f"{row['stage']}/{row['variant']}": row for row in values["rows"]}
+    assert (rows["compile/int8"]["status"], rows["compile/int8"]["reason"]) == ("failed", "It overflows.")
+    assert "compile/int8" not in world.made and "A warning." in rows["compile/fp32"]["notes"]
     assert values["selected"]["variant"] == "fp32"
 
 
