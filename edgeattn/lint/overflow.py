@@ -18,7 +18,6 @@ from edgeattn.lint.graph import Graph, Node
 
 LIMIT = 6e4
 LARGE_SUM = 1000
-_FP16_MAX = 65504.0
 
 TENSOR = Rule(
     "overflow.tensor",
@@ -36,8 +35,8 @@ SQUARE = Rule(
     "overflow.square",
     Severity.ERROR,
     "Whatever is larger than 256 overflows FP16 when it is squared, and the sum of the squares overflows sooner.",
-    "Export LayerNormalization as one operator and keep it in FP32 between casts; else put the square and its sum into "
-    "an FP32 island.",
+    "Export LayerNormalization as one operator and keep it in FP32 between casts; else put the square, its sum and the "
+    "root of it into an FP32 island.",
 )
 NORM = Rule(
     "overflow.norm",
@@ -55,7 +54,7 @@ CONSTANT = Rule(
     "overflow.constant",
     Severity.ERROR,
     "It was beyond FP16's 65504, or not a number, before it was stored: whatever it meets becomes infinite or NaN.",
-    "Clamp it to +-65504, or keep its readers in FP32.",
+    "Keep its readers in FP32 between casts; of a mask -6e4 does as well.",
 )
 MASK = Rule(
     "overflow.mask",
@@ -63,14 +62,9 @@ MASK = Rule(
     "As a mask it works, but a row that is masked as a whole becomes NaN, and a factor of 0 does too.",
     "Use -6e4 instead.",
 )
-NO_FP16 = Rule(
-    "overflow.no-fp16",
-    Severity.NOTE,
-    "The graph has no FP16 form as long as a node that would be FP16 reads it.",
-    "Clamp it to +-65504, or leave its readers in FP32.",
-)
 
 _SUMS = {"ReduceSum", "ReduceMean", "GlobalAveragePool", "ReduceL1", "ReduceLogSumExp", "ReduceLogSum", "CumSum"}
+_MEANS = ("ReduceMean", "ReduceSum")
 _SQUARES = {"ReduceSumSquare", "ReduceL2", "LpNormalization", "GlobalLpPool"}
 _NORMS = {
     "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
@@ -85,6 +79,8 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
         yield from _constants(graph, node)
         if graph.type(node.input(0)) == TensorProto.FLOAT16:
             yield from _half(graph, node, ranges)
+        elif node.operator == "Cast" and graph.type(node.output) == TensorProto.FLOAT16:
+            yield from _variance_back_in_half(graph, node, ranges)
 
 
 def known(ranges: Ranges, name: str) -> float | None:
@@ -121,7 +117,42 @@ def _is_squared_and_summed(graph: Graph, node: Node) -> bool:
     exponent = graph.value(node.input(1)) if node.operator == "Pow" else None
     squares = exponent is not None and exponent.size == 1 and float(exponent.item()) == 2
     squares = squares or (node.operator == "Mul" and node.input(0) == node.input(1))
-    return squares and any(r.operator in ("ReduceMean", "ReduceSum") for r, _ in graph.readers.get(node.output, []))
+    return squares and any(reader.operator in _MEANS for reader in _readers(graph, node.output))
+
+
+def _readers(graph: Graph, name: str) -> Iterator[Node]:
+    """Who reads the values of `name`, through casts: a sum in FP32 comes too late for squares in FP16."""
+    waiting = [name]
+    for current in waiting:
+        for reader, _ in graph.readers.get(current, []):
+            if reader.operator == "Cast" and reader.output not in waiting:
+                waiting.append(reader.output)
+            else:
+                yield reader
+
+
+def _before_casts(graph: Graph, name: str) -> str:
+    for _ in graph.nodes:  # as many steps as there can be: a broken file may have a circle
+        maker = graph.makers.get(name)
+        if maker is None or maker.operator != "Cast":
+            break
+        name = maker.input(0)
+    return name
+
+
+def _variance_back_in_half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
+    """A mean of squares that was summed in FP32 and is cast to FP16 before its root is taken: as infinite there."""
+    source = node.input(0)
+    total = graph.makers.get(source)
+    if total is None or graph.type(source) != TensorProto.FLOAT:
+        return
+    square = graph.makers.get(_before_casts(graph, total.input(0))) if total.operator in _MEANS else None
+    if total.operator != "ReduceSumSquare" and (square is None or not _is_squared_and_summed(graph, square)):
+        return
+    largest = known(ranges, source)
+    if largest is None or not largest <= LIMIT:
+        reaches = "" if largest is None else f", which reaches {number(largest)} in calibration"
+        yield SQUARE.at(node, f"It takes the sum of squares '{source}' to FP16{reaches}.")
 
 
 def _length(graph: Graph, node: Node) -> int | None:
@@ -155,14 +186,10 @@ def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
         tensor = graph.initializers.get(name)
         if tensor is None or graph.readers[name][0] != (node, index) or graph.value(name) is None:
             continue
-        if tensor.data_type == TensorProto.FLOAT16:
-            values = np.asarray(graph.value(name), np.float32)
-            if np.isnan(values).any() or np.isposinf(values).any():
-                yield CONSTANT.at(node, f"Its FP16 constant '{name}' holds infinity or NaN.")
-            elif np.isneginf(values).any():
-                yield MASK.at(node, f"Its FP16 constant '{name}' holds minus infinity.")
-        elif tensor.data_type == TensorProto.FLOAT:
-            values = np.asarray(graph.value(name))
-            finite = np.abs(values[np.isfinite(values)])
-            if finite.size and finite.max() > _FP16_MAX:
-                yield NO_FP16.at(node, f"Its constant '{name}' reaches {number(finite.max())}.")
+        if tensor.data_type != TensorProto.FLOAT16:
+            continue
+        values = np.asarray(graph.value(name), np.float32)
+        if np.isnan(values).any() or np.isposinf(values).any():
+            yield CONSTANT.at(node, f"Its FP16 constant '{name}' holds infinity or NaN.")
+        elif np.isneginf(values).any():
+            yield MASK.at(node, f"Its FP16 constant '{name}' holds minus infinity.")

@@ -2,8 +2,8 @@
 
 ResNet (He et al., 2016, arXiv:1512.03385): section 4.2 gives the small-image form (depth 6n + 2: three stages of n
 blocks and 16, 32, 64 channels), table 1 the large ones (depths 18 and 50: four stages of 64..512 channels, four
-times as many out of each bottleneck of depth 50). `width` widens the small form: few wide blocks learn faster than many
-narrow ones of the same work (Zagoruyko and Komodakis, "Wide Residual Networks", 2016, arXiv:1605.07146). Channel
+times as many out of each bottleneck of depth 50). `width` widens or narrows them: few wide blocks learn faster than
+many narrow ones of the same work (Zagoruyko and Komodakis, "Wide Residual Networks", 2016, arXiv:1605.07146). Channel
 attention sits at the end of the residual branch, before the addition (Hu et al., 2018, arXiv:1709.01507, figure 3;
 `reduction` is 16 there). Published figures: ResNet-20 91.25 % on lossless CIFAR-10 (recalled); SE-ResNet improves each
 ResNet it was tried on (recalled).
@@ -24,6 +24,7 @@ TASK = "classify"
 OUTPUTS = ("logits",)
 
 SMALL_DEPTHS = (14, 20, 32, 44, 56)
+_SMALL_WIDTH, _LARGE_WIDTH = 16, 64
 _LARGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
@@ -31,21 +32,20 @@ _LARGE_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 class Settings:
     """Depths 14, 20, 32, 44 and 56 expect images of about 32 to 96 pixels, 18 and 50 about 224.
 
-    `width` (channels of the first stage) and `stem_stride` are for the small ones; the large ones always have 64
-    channels there and begin by dividing the sides by 4.
+    `width`: channels of the first stage, doubled from stage to stage; by default 16 in the small ones and 64 in the
+    large ones. `stem_stride` is for the small ones; the large ones begin by dividing the sides by 4.
     """
 
     depth: Literal[14, 18, 20, 32, 44, 50, 56] = 20
-    width: int = 16
+    width: int | None = None
     reduction: int = 8
     stem_stride: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
         if self.reduction < 1:
             raise ValueError(f"reduction must be at least 1, got {self.reduction}")
-        if self.width < 1 or (self.depth not in SMALL_DEPTHS and self.width != 16):
-            small = ", ".join(map(str, SMALL_DEPTHS))
-            raise ValueError(f"width must be positive, and is for the depths {small} alone; got {self.width}")
+        if self.width is not None and self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
 
 
 def _shortcut(channels_in: int, channels: int, stride: int) -> nn.Module:
@@ -109,26 +109,27 @@ class Network(nn.Module):
     def __init__(self, settings: Settings, classes: int) -> None:
         super().__init__()
         if settings.depth in SMALL_DEPTHS:
-            widths: tuple[int, ...] = (settings.width, 2 * settings.width, 4 * settings.width)
+            first = settings.width or _SMALL_WIDTH
             counts: tuple[int, ...] = ((settings.depth - 2) // 6,) * 3
             self.stem = nn.Sequential(
-                nn.Conv2d(3, widths[0], 3, settings.stem_stride, padding=1, bias=False),
-                nn.BatchNorm2d(widths[0]),
+                nn.Conv2d(3, first, 3, settings.stem_stride, padding=1, bias=False),
+                nn.BatchNorm2d(first),
                 nn.ReLU(),
             )
         else:
-            widths = (64, 128, 256, 512)
+            first = settings.width or _LARGE_WIDTH
             counts = _LARGE_BLOCKS[settings.depth]
             self.stem = nn.Sequential(
-                nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
-                nn.BatchNorm2d(64),
+                nn.Conv2d(3, first, 7, stride=2, padding=3, bias=False),
+                nn.BatchNorm2d(first),
                 nn.ReLU(),
                 nn.MaxPool2d(3, stride=2, padding=1),
             )
         kind = Bottleneck if settings.depth == 50 else Block
         layers: list[nn.Module] = []
-        channels = widths[0]
-        for stage, (width, count) in enumerate(zip(widths, counts, strict=True)):
+        channels = first
+        for stage, count in enumerate(counts):
+            width = first * 2**stage
             for block in range(count):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(kind(channels, width, stride, settings.reduction))

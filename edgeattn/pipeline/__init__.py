@@ -89,7 +89,7 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     backend, place = context.target.backend, place_of(context)
     native = place.precisions(context)
     # What only a calibrated range shows; there is a gate for it where the target has rules.
-    reached = gate.ranges(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
+    reached = gate.reached(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
 
     def compiled(precision: Precision) -> Row:
         reason = context.left_out(precision)

@@ -49,7 +49,7 @@ def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifac
 def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -> list[Row]:
     """One row per wanted variant: deferred, with its graph's emulated accuracy, or failed by the target's rules."""
     context = state.context
-    reached = gate.ranges(context, exported)
+    reached = gate.reached(context, exported)
     reason = f"Built on the device, by python -m edgeattn.runtime build BUNDLE; not here: {context.elsewhere}"
     rows = []
     for precision in context.wanted:

@@ -50,6 +50,8 @@ from edgeattn.remote.device import Device, connect
 from edgeattn.remote.host import Host
 from edgeattn.tasks.base import MetricSpec, metric_of
 
+_RANGE_SAMPLES = 32
+
 
 @dataclass(frozen=True)
 class Context:
@@ -282,6 +284,27 @@ def export(context: Context, trained: Artifact) -> Artifact:
     return context.build(Stage.EXPORT, "fp32", inputs, make)
 
 
+def ranges(context: Context, exported: Artifact) -> Artifact:
+    """`ranges.json`: the largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
+
+    def make(work: Path, out: Path) -> None:
+        from edgeattn.quantize.ranges import largest
+
+        calls = prepared(context, context.splits.calibration, _RANGE_SAMPLES)
+        found = largest(exported.path / "model.onnx", calls, context.progress)
+        write_atomic(out / "ranges.json", json.dumps(found, indent=1))
+
+    inputs = {
+        "model": exported.sha256,
+        "samples": _RANGE_SAMPLES,
+        "calibration": data_record(context).json("data.json")["calibration_sha256"],
+        "preprocess": context.preprocess.to_dict(),
+        "code": code_version("edgeattn.quantize.ranges", "edgeattn.framing", *backend_modules("onnxruntime")),
+        "libraries": library_versions("onnx", "onnxruntime"),
+    }
+    return context.build(Stage.CHECK, "ranges", inputs, make)
+
+
 def quantize(context: Context, exported: Artifact, precision: Precision) -> Artifact:
     """The graph in another precision: `model.onnx`, `model.json`, `quantization.json`."""
     recipe = context.recipe
@@ -292,16 +315,23 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         context.progress(0, 1, f"making the {precision.value} graph")
         calls = [] if precision is Precision.FP16 else prepared(context, context.splits.calibration)
         spare = form.name == "cpu" and not vnni
-        run(exported.path, precision, calls, recipe.quantize, out, context.progress, form=form, spare_bit=spare)
+        reached = measured.json("ranges.json") if measured else None
+        run(
+            exported.path, precision, calls, recipe.quantize, out, context.progress,
+            form=form, spare_bit=spare, ranges=reached,
+        )  # fmt: skip
 
     from edgeattn.quantize.form import of_backend
 
     form, vnni = of_backend(context.target.backend), host.has_int8_products()
+    measured = ranges(context, exported) if precision is Precision.FP16 or form.rest_is_fp16 else None
     inputs: dict[str, Any] = {
         "model": exported.sha256,
         "code": code_version("edgeattn.quantize.run", *backend_modules("onnxruntime")),
         "libraries": library_versions("onnx", "nncf", "onnxruntime"),
     }
+    if measured is not None:
+        inputs["ranges"] = measured.sha256
     if precision is Precision.INT8:
         inputs["quantize"] = recipe.quantize.model_dump()
         inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]

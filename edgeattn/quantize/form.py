@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -13,7 +13,8 @@ from edgeattn.quantize import fp16, policy, qdq
 
 @dataclass(frozen=True)
 class Form:
-    """`finish` turns what NNCF wrote into the graph that ships. `kept` gives nodes that stay in float besides those of
+    """`finish` turns what NNCF wrote into the graph that ships; it is given the ranges of the FP32 graph's tensors
+    (`quantize.ranges`), where `rest_is_fp16`. `kept` gives nodes that stay in float besides those of
     the policy, each with the reason, and `released` nodes of the policy that may be quantized all the same.
 
     `symmetric`: activations have the zero point 0. `smoothing`: the settings with SmoothQuant are tried; it multiplies
@@ -26,14 +27,19 @@ class Form:
     symmetric: bool
     smoothing: bool
     as_written: bool
-    finish: Callable[[onnx.ModelProto], onnx.ModelProto]
+    rest_is_fp16: bool
+    finish: Callable[[onnx.ModelProto, Mapping[str, float]], onnx.ModelProto]
     kept: Callable[[onnx.GraphProto], dict[str, str]]
     released: Callable[[onnx.GraphProto], set[str]]
 
 
-def _tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
+def _cpu(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
+    return qdq.asymmetric_is_unsigned(model)
+
+
+def _tensorrt(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
     """INT8 with an FP16 rest, as strongly typed networks need it: the float type of every tensor is in the graph."""
-    return fp16.to_fp16(qdq.for_tensorrt(model))
+    return fp16.to_fp16(qdq.for_tensorrt(model), ranges)
 
 
 CPU = Form(
@@ -41,7 +47,8 @@ CPU = Form(
     symmetric=False,
     smoothing=True,
     as_written=False,
-    finish=qdq.asymmetric_is_unsigned,
+    rest_is_fp16=False,
+    finish=_cpu,
     kept=lambda graph: {},
     released=lambda graph: set(),
 )
@@ -50,6 +57,7 @@ TENSORRT = Form(
     symmetric=True,
     smoothing=False,
     as_written=True,
+    rest_is_fp16=True,
     finish=_tensorrt,
     kept=policy.slow_on_tensor_cores,
     released=policy.additions_to_convolutions,

@@ -1,12 +1,13 @@
 """FP32 graph -> FP16 graph with FP32 islands, as a pure function on ONNX.
 
-Weights and arithmetic become FP16, except where half precision overflows or rounds sums away: normalisation (its
-variance squares activations, and FP16 ends at 65504), softmax, and reductions. Casts are written at the borders, so
-the precision of every tensor is in the graph and nothing is left to a compiler's flag.
+Weights and arithmetic become FP16, except where half precision overflows or rounds sums away (`quantize.islands`).
+Casts are written at the borders, so the precision of every tensor is in the graph and nothing is left to a compiler's
+flag.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,34 +16,38 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends.base import last_line
-from edgeattn.errors import ModelError, StageFailed
-from edgeattn.quantize.policy import NORMALISATIONS, REDUCTIONS
+from edgeattn.errors import ModelError
+from edgeattn.quantize.islands import islands
 
-# Places in pixels: FP16 knows only half pixels above 1024, and NonMaxSuppression exists in FP32 alone.
-PLACES = frozenset({"RoiAlign", "NonMaxSuppression", "GridSample"})
-ISLANDS = NORMALISATIONS | REDUCTIONS | PLACES | {"Softmax", "LogSoftmax", "Exp", "Pow"}
 # Inputs that ONNX defines in FP32, whatever the data are: the region and the scales of a Resize.
 _ALWAYS_FP32 = {"Resize": (1, 2)}
-FP16_MAX = 65504.0
 FP16_TINY = 2.0**-24  # the least number above 0
 
 
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float] | None = None) -> onnx.ModelProto:
     """A new graph; float inputs and outputs keep FP32 through casts.
 
-    Raises StageFailed when a weight exceeds FP16, ModelError when onnx finds the graph, or what became of it, unsound.
+    `ranges`: the largest |x| of tensors by name, as `quantize.ranges` measures them on the FP32 graph. Raises
+    ModelError when a weight is not a number, or onnx finds the graph, or what became of it, unsound.
     """
     try:
-        return _to_fp16(model)
+        return _to_fp16(model, ranges or {})
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         raise ModelError(f"The graph has no sound FP16 form ({last_line(error)}).") from error
 
 
-def _to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+def kept(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, str]:
+    """The reason of each node that `to_fp16` leaves in FP32, by the node's name."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    reasons = islands(graph, ranges)
+    return {node.name: reasons[node.output[0]] for node in graph.node if node.output[0] in reasons}
+
+
+def _to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     floats = _float_tensors(graph)
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
-    writer = _Writer(floats, set(weights))
+    writer = _Writer(floats, set(weights), islands(graph, ranges))
     for value in graph.input:
         if value.name in floats:
             writer.available[(value.name, TensorProto.FLOAT)] = value.name
@@ -65,15 +70,16 @@ def _to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Writer:
     """Rewrites nodes in order; knows under which name each float tensor exists in FP32 and in FP16."""
 
-    def __init__(self, floats: set[str], weights: set[str]) -> None:
+    def __init__(self, floats: set[str], weights: set[str], islands: Collection[str]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.available: dict[tuple[str, int], str] = {}
         self.used: set[tuple[str, int]] = set()
         self._floats = floats
         self._weights = weights
+        self._islands = islands
 
     def add(self, node: onnx.NodeProto) -> None:
-        kind = TensorProto.FLOAT if node.op_type in ISLANDS else TensorProto.FLOAT16
+        kind = TensorProto.FLOAT if node.output[0] in self._islands else TensorProto.FLOAT16
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.input[:], copy.output[:]
@@ -91,7 +97,7 @@ class _Writer:
         if node.op_type == "Cast" and node.output[0] in self._floats:
             del copy.attribute[:]
             copy.attribute.append(helper.make_attribute("to", kind))
-        elif (value := _constant(node)) is not None:
+        elif kind == TensorProto.FLOAT16 and (value := _constant(node)) is not None:
             del copy.attribute[:]
             half = numpy_helper.from_array(_half(node.output[0], value))
             copy.attribute.append(helper.make_attribute("value", half))
@@ -159,9 +165,6 @@ def _initializers(tensor: onnx.TensorProto, used: set[tuple[str, int]], *, scale
 
 
 def _half(name: str, values: NDArray[Any]) -> NDArray[np.float16]:
-    if values.size and float(np.abs(values).max()) > FP16_MAX:
-        raise StageFailed(
-            f"The weight '{name}' reaches {np.abs(values).max():.3g}, beyond FP16's 65504; leave fp16 out of the "
-            "recipe's variants, or train with smaller weights."
-        )
+    if np.isnan(values).any():
+        raise ModelError(f"The weight '{name}' holds NaN; train again, with a smaller learning rate.")
     return values.astype(np.float16)

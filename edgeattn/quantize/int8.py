@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,10 @@ def search(
     *,
     form: Form = CPU,
     spare_bit: bool,
+    ranges: Mapping[str, float] | None = None,
 ) -> tuple[onnx.ModelProto, list[Trial]]:
-    """The candidate with the highest SQNR on `judge`, and every trial. Both are engine inputs, batch 1.
+    """The candidate with the highest SQNR on `judge`, and every trial. Both are engine inputs, batch 1; `ranges` are
+    the largest |x| of the model's tensors, for a form whose rest is FP16.
 
     The SQNR is that of the output that suffers most, as the report's is.
 
@@ -116,7 +118,7 @@ def search(
     for index, candidate in enumerate(tried):
         progress(index, len(tried), f"INT8 setting {candidate.name}")
         try:
-            quantized = _quantized(model, calibrate, candidate, form=form, spare_bit=spare_bit)
+            quantized = _quantized(model, calibrate, candidate, form=form, spare_bit=spare_bit, ranges=ranges)
             outputs = _outputs(quantized, judge, form)
             if not all(np.isfinite(value).all() for output in outputs for value in output.values()):
                 raise ModelError("its outputs are not finite")
@@ -145,11 +147,17 @@ def _none_is_left(trials: Sequence[Trial]) -> StageFailed:
 
 
 def _quantized(
-    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, form: Form = CPU, spare_bit: bool
+    model: onnx.ModelProto,
+    calls: Sequence[Tensors],
+    candidate: Candidate,
+    *,
+    form: Form,
+    spare_bit: bool,
+    ranges: Mapping[str, float] | None,
 ) -> onnx.ModelProto:
     """`quantize`, with whatever NNCF and onnx raise about the graph as a ModelError."""
     try:
-        return quantize(model, calls, candidate, form=form, spare_bit=spare_bit)
+        return quantize(model, calls, candidate, form=form, spare_bit=spare_bit, ranges=ranges)
     except (EdgeattnError, OSError, ImportError):  # a full disk or a missing library is no matter of the setting
         raise
     except MemoryError as error:
@@ -162,7 +170,13 @@ def _quantized(
 
 
 def quantize(
-    model: onnx.ModelProto, calls: Sequence[Tensors], candidate: Candidate, *, form: Form = CPU, spare_bit: bool
+    model: onnx.ModelProto,
+    calls: Sequence[Tensors],
+    candidate: Candidate,
+    *,
+    form: Form = CPU,
+    spare_bit: bool,
+    ranges: Mapping[str, float] | None = None,
 ) -> onnx.ModelProto:
     """`model` with Q/DQ nodes calibrated on `calls`, one at a time, in the order given.
 
@@ -179,7 +193,7 @@ def quantize(
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     kept = list(kept_back(model, candidate, form))
-    ranges = {
+    estimators = {
         "minmax": RangeEstimatorParametersSet.MINMAX,
         "mean-minmax": RangeEstimatorParametersSet.MEAN_MINMAX,
     }
@@ -188,7 +202,7 @@ def quantize(
         overflow_fix=OverflowFix.ENABLE if spare_bit else OverflowFix.DISABLE,
         disable_bias_correction=not candidate.bias_correction,
         smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1.0, matmul=alpha),
-        activations_range_estimator_params=ranges[candidate.activation_range],
+        activations_range_estimator_params=estimators[candidate.activation_range],
     )
     with _quiet():
         quantized: onnx.ModelProto = nncf.quantize(
@@ -202,7 +216,7 @@ def quantize(
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
             advanced_parameters=advanced,
         )
-    return form.finish(quantized)
+    return form.finish(quantized, ranges or {})
 
 
 def kept_back(model: onnx.ModelProto, candidate: Candidate, form: Form = CPU) -> dict[str, str]:

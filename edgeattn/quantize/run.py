@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,20 @@ def quantize(
     *,
     form: Form = CPU,
     spare_bit: bool = False,
+    ranges: Mapping[str, float] | None = None,
 ) -> None:
     """Write `model.onnx`, `model.json` and `quantization.json` of the variant `precision` into `out`.
 
     `source` holds the exported graph, `calls` the calibration inputs, batch 1, in any order. `spare_bit` keeps INT8
-    weights to 7 bits for CPUs whose 8-bit products saturate. Raises DataError when there
-    are too few frames, RecipeError when no setting applies, StageFailed when the variant overflows or no setting works,
-    ModelError when a library refuses the graph.
+    weights to 7 bits for CPUs whose 8-bit products saturate. `ranges`: the largest |x| of the graph's tensors
+    (`quantize.ranges`), by which FP16 decides what stays FP32. Raises DataError when there are too few frames,
+    RecipeError when no setting applies, StageFailed when no setting works, ModelError when a library refuses the graph.
     """
     model = onnx.load(source / "model.onnx")
     if precision is Precision.FP16:
-        graph, record = fp16.to_fp16(model), _fp16_record(model)
+        graph, record = fp16.to_fp16(model, ranges), _fp16_record(model, ranges or {})
     elif precision is Precision.INT8:
-        graph, record = _int8(model, source, calls, settings, progress, form, spare_bit)
+        graph, record = _int8(model, source, calls, settings, progress, form, spare_bit, ranges)
     else:
         raise ModelError(f"There is no quantized graph for {precision.value}; fp16 and int8 have one.")
     write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
@@ -58,6 +59,7 @@ def _int8(
     progress: Progress,
     form: Form,
     spare_bit: bool,
+    ranges: Mapping[str, float] | None,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     # The order of the files must not matter: it decides which samples judge, and float sums depend on it.
     ordered = sorted(calls, key=lambda call: sha256_bytes(b"".join(call[name].tobytes() for name in sorted(call))))
@@ -65,13 +67,14 @@ def _int8(
     judge, calibrate = ordered[:judges], ordered[judges:]
     tried = int8.candidates(settings.candidates, model.graph, form)
     task = tasks.find(json.loads((source / "model.json").read_text())["task"])
-    graph, trials = int8.search(model, task, calibrate, judge, tried, progress, form=form, spare_bit=spare_bit)
+    graph, trials = int8.search(
+        model, task, calibrate, judge, tried, progress, form=form, spare_bit=spare_bit, ranges=ranges
+    )
     measured = {trial.setting: trial.sqnr_db for trial in trials if trial.sqnr_db is not None}
     chosen = max(measured, key=measured.__getitem__)
     (candidate,) = (candidate for candidate in tried if candidate.name == chosen)
     return graph, int8.describe(trials, chosen, int8.float_nodes(model, graph, candidate, form), len(calibrate))
 
 
-def _fp16_record(model: onnx.ModelProto) -> dict[str, Any]:
-    islands = {node.name: f"{node.op_type} in FP32" for node in model.graph.node if node.op_type in fp16.ISLANDS}
-    return {"setting": "fp16 with fp32 islands", "float_nodes": islands}
+def _fp16_record(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, Any]:
+    return {"setting": "fp16 with fp32 islands", "float_nodes": fp16.kept(model, ranges)}

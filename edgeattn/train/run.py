@@ -266,7 +266,8 @@ def _trainer(recipe: Recipe, work: Path, progress: Progress) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        deterministic=True,
+        # CUDA has no deterministic gradient of resizing and sampling images, which most networks here do.
+        deterministic="warn" if torch.cuda.is_available() else True,
         default_root_dir=work,
     )
 

@@ -69,8 +69,9 @@ def test_a_long_sum(make, proves):
 
 
 def decomposed(square):
-    """The variance of a LayerNorm as an old exporter writes it."""
-    rows = [("ReduceMean", "{0} a", "mean"), ("Sub", "{0} mean", "d"), square, ("ReduceMean", "s a", "{1}")]
+    """The deviation of a LayerNorm as an old exporter writes it."""
+    rows = [("ReduceMean", "{0} a", "mean"), ("Sub", "{0} mean", "d"), square]
+    rows += [("ReduceMean", "s a", "v"), ("Sqrt", "v", "{1}")]
     return lambda x, y: [(kind, names.format(x, y), out.format(x, y)) for kind, names, out in rows]
 
 
@@ -94,15 +95,6 @@ def test_a_sum_of_squares(make, said):
     assert [item.rule for item in said(model, "overflow.", ranges={"x": 90})] == ["overflow.square"]
 
 
-def test_what_the_square_costs():
-    """Activations around 300: their variance in FP16 is infinite, so that LayerNorm gives 0 everywhere."""
-    x = np.random.default_rng(0).normal(0, 300, (4, 64))
-    with np.errstate(over="ignore"):
-        variance = ((x.astype(np.float16) - np.float16(0)) ** 2).mean(axis=1)
-    assert np.isinf(variance).all()
-    assert np.abs(x.astype(np.float16) / np.sqrt(variance)[:, None]).max() == 0
-
-
 def test_normalisation_belongs_into_fp32(make, proves):
     broken = half(make, ("LayerNormalization", "x w w", "y"), constants={"w": ONES})
     mended = island(("LayerNormalization", "f w w", "g"))
@@ -121,15 +113,6 @@ def test_normalisation_belongs_into_fp32(make, proves):
 def test_constants_in_fp16(make, proves, rule, broken, mended):
     models = [half(make, ("Add", "x c", "y"), constants={"c": value}) for value in (broken, mended)]
     proves(rule, *models, node="y")
-
-
-def test_constants_that_fp16_could_not_hold(make, proves, said):
-    def model(value):
-        return make(("Add", "x c", "z"), ("Mul", "z c", "y"), constants={"c": np.float32(value)})
-
-    item = proves("overflow.no-fp16", model(-1e9), model(-6e4), node="z")
-    assert item.what == "Its constant 'c' reaches 1e+09."
-    assert said(model(np.inf), "overflow.") == []
 
 
 def test_nothing_is_said_of_fp32(make, said):

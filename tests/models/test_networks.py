@@ -80,6 +80,16 @@ def test_parameters_of_a_wide_se_resnet_14():
     assert sum(p.numel() for p in build("se_resnet", 10, depth=14, width=48).parameters()) == want
 
 
+def test_parameters_of_a_narrow_se_resnet_18():
+    want = 3 * 24 * 49 + 2 * 24  # stem
+    want += 2 * block(24, 24, 3, False)
+    for narrow, hidden in ((24, 6), (48, 12), (96, 24)):
+        wide = 2 * narrow
+        want += block(narrow, wide, hidden, True) + block(wide, wide, hidden, False)
+    want += 192 * 10 + 10
+    assert sum(p.numel() for p in build("se_resnet", 10, depth=18, width=24).parameters()) == want
+
+
 @pytest.mark.parametrize(
     ("depth", "convolutions"), [(14, 13), (20, 19), (32, 31), (44, 43), (56, 55), (18, 17), (50, 49)]
 )
@@ -172,8 +182,7 @@ def test_positions_reach_attention_cnn():
             "mlp_ratio must be positive, blocks not negative, got [24, 48, 96], 4, 2 and -1.",
         ),
         ("se_resnet", {"depth": 19}, "input should be 14, 18, 20, 32, 44, 50 or 56, got 19."),
-        ("se_resnet", {"depth": 18, "width": 32}, "for the depths 14, 20, 32, 44, 56 alone; got 32."),
-        ("se_resnet", {"width": 0}, "for the depths 14, 20, 32, 44, 56 alone; got 0."),
+        ("se_resnet", {"width": 0}, "width must be at least 1, got 0."),
         ("se_resnet", {"reduction": 0}, "reduction must be at least 1, got 0."),
         (
             "se_resnet",
