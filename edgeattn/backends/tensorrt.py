@@ -89,7 +89,7 @@ def build(
 
 def check_options(options: Mapping[str, int]) -> None:
     """Raise InputError unless `options` are fields of `BuildSettings` within their ranges."""
-    BuildSettings(**options)  # type: ignore[arg-type]  # whole numbers only, of the fields that are such
+    BuildSettings(**options)  # type: ignore[arg-type]  # numbers and switches, of the fields that are such
 
 
 def build_here(

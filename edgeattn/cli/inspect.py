@@ -106,7 +106,14 @@ def _rules(device: Target | None, tensorrt: str | None, dla: bool) -> tuple[list
     versions = [str(v) for v in (getattr(span, "min", None), getattr(span, "max", None)) if v]
     if not versions:
         raise RecipeError(f"The target {device.name} does not say its TensorRT version; give --tensorrt instead.")
-    return [Rules(parse_version(version), dla=dla) for version in dict.fromkeys(versions)], None
+    from edgeattn.lint.dla import builds_for_it
+
+    rules = [Rules(parse_version(version), dla=dla) for version in dict.fromkeys(versions)]
+    able = [each for each in rules if builds_for_it(each.tensorrt)]
+    if not dla or not able or len(able) == len(rules):
+        return rules, None
+    others = ", ".join(each.version for each in rules if each not in able)
+    return able, f"Not judged for TensorRT {others}, which {device.name} runs too: it builds nothing for a DLA."
 
 
 def _ranges(path: Path | None) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """Layers that the deep learning accelerator of Orin cannot take; they run on the GPU, and nothing says so.
 
-Source: "DLA Supported Layers and Restrictions" of the TensorRT documentation, NvInfer.h of 10.3, and op_support.md of
-NVIDIA's Deep-Learning-Accelerator-SW. Asked for only with `Rules.dla`.
+Source: "DLA Supported Layers and Restrictions" of the TensorRT documentation, NvInfer.h of 10.3 (matrix products run on
+the GPU: what took them, a fully connected layer, is gone since TensorRT 10), and for LRN, PRelu, LeakyRelu, Equal and
+what only rearranges, operators/README.md of NVIDIA's Deep-Learning-Accelerator-SW (commit 372cea3, of TensorRT 8.5 and
+8.6). Asked for only with `Rules.dla`.
 """
 
 from __future__ import annotations
@@ -40,16 +42,21 @@ GPU = Rule(
 )
 
 _FREE = {"Constant", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Shape", "ConstantOfShape"}
-_FREE |= {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"}
+_FREE |= {"Reshape", "Transpose", "Slice"}
 _PLAIN = {"Add", "Sub", "Mul", "Max", "Min", "Sum", "Relu", "Sigmoid", "Tanh", "Clip", "BatchNormalization", "Equal"}
 _PLAIN |= {"Abs", "PRelu", "LeakyRelu", "LRN"}
+
+
+def builds_for_it(tensorrt: tuple[int, ...]) -> bool:
+    """Whether this version of TensorRT makes anything run on a DLA."""
+    return (10, 0) <= tensorrt < (10, 8) or tensorrt >= (11, 4, 1)
 
 
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """Nothing unless a DLA is asked for."""
     if not rules.dla:
         return
-    if not (10, 0) <= rules.tensorrt < (10, 8) and rules.tensorrt < (11, 4, 1):
+    if not builds_for_it(rules.tensorrt):
         yield VERSION.at(None, f"TensorRT {rules.version} has no DLA.")
     for name in graph.inputs:
         if (shape := graph.shape(name)) is not None and None in shape:
@@ -111,12 +118,6 @@ def _pool(graph: Graph, node: Node) -> str | None:
     return _within(node, "kernel_shape", 1, 8) or _within(node, "strides", 1, 16)
 
 
-def _product(graph: Graph, node: Node) -> str | None:
-    if len(graph.activations(node)) > 1:
-        return "A DLA multiplies by constant matrices alone."
-    return None
-
-
 def _softmax(graph: Graph, node: Node) -> str | None:
     shape = graph.shape(node.input(0))
     if not shape:
@@ -152,8 +153,6 @@ _LIMITS: dict[str, Callable[[Graph, Node], str | None]] = {
     "ConvTranspose": _convolution,
     "MaxPool": _pool,
     "AveragePool": _pool,
-    "Gemm": _product,
-    "MatMul": _product,
     "Softmax": _softmax,
     "Resize": _resize,
     "Upsample": _resize,

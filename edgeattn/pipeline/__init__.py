@@ -88,8 +88,7 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
     context = state.context
     backend, place = context.target.backend, place_of(context)
     native = place.precisions(context)
-    # What only a calibrated range shows; there is a gate for it where the target has rules.
-    reached = gate.reached(context, graphs[Precision.FP32]) if context.target.tensorrt else {}
+    ranges = gate.measured(context, graphs[Precision.FP32])  # what only a calibrated range shows
 
     def compiled(precision: Precision) -> Row:
         reason = context.left_out(precision)
@@ -100,7 +99,7 @@ def _compile(state: Run, graphs: dict[Precision, Artifact]) -> None:
         if reason is not None:
             return Row(Stage.COMPILE, precision.value, backend, "unsupported", reason=reason)
         graph = graphs[precision]
-        refused, warnings = gate.refusal(context, graph, reached)
+        refused, warnings = gate.refusal(context, graph, ranges)
         if refused is not None:
             return Row(Stage.COMPILE, precision.value, backend, "failed", reason=refused)
         make = place.compile_engine

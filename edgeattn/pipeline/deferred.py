@@ -49,7 +49,7 @@ def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifac
 def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -> list[Row]:
     """One row per wanted variant: deferred, with its graph's emulated accuracy, or failed by the target's rules."""
     context = state.context
-    reached = gate.reached(context, exported)
+    ranges = gate.measured(context, exported)
     reason = f"Built on the device, by python -m edgeattn.runtime build BUNDLE; not here: {context.elsewhere}"
     rows = []
     for precision in context.wanted:
@@ -60,7 +60,7 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
             gone = left_out or f"There is no sound {precision.value} graph to compile; see quantize/{precision.value}."
             rows.append(replace(row, status="unsupported", reason=gone))
             continue
-        why, notes = gate.refusal(context, graph, reached)
+        why, notes = gate.refusal(context, graph, ranges)
         if why is not None:
             rows.append(replace(row, status="failed", reason=why))
             continue

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from edgeattn.artifact import Artifact
 from edgeattn.errors import ModelError
 from edgeattn.pipeline import stages
 
 
-def reached(context: stages.Context, exported: Artifact) -> dict[str, float]:
-    """The largest |x| of the FP32 graph's tensors; empty where it cannot be run, which the rows of its graphs say."""
+def measured(context: stages.Context, exported: Artifact) -> Path | None:
+    """`stages.ranges`; None where the target has no rules, or the graph cannot be run, which its rows say."""
+    if context.target.tensorrt is None:
+        return None
     try:
-        found: dict[str, float] = stages.ranges(context, exported).json("ranges.json")
+        return stages.ranges(context, exported).path / stages.RANGES
     except ModelError:
-        return {}
-    return found
+        return None
 
 
-def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) -> tuple[str | None, tuple[str, ...]]:
-    """Why the target would refuse `graph` or compute something else (None when it would not), and notes on the rest."""
+def refusal(context: stages.Context, graph: Artifact, ranges: Path | None) -> tuple[str | None, tuple[str, ...]]:
+    """Why the target would refuse `graph` or compute something else (None when it would not), and notes on the rest.
+
+    `ranges`: the file of the FP32 graph's, by which FP16 is judged.
+    """
     from edgeattn.lint import lint
     from edgeattn.lint.base import Rules, Severity, parse_version
     from edgeattn.lint.reading import read
@@ -25,18 +32,17 @@ def refusal(context: stages.Context, graph: Artifact, ranges: dict[str, float]) 
     span = context.target.tensorrt
     if span is None:
         return None, ()
-    model = read(graph.path / "model.onnx")
+    path = graph.path / "model.onnx"
+    again = f"edgeattn inspect {path} --target {context.target.name}" + (f" --ranges {ranges}" if ranges else "")
+    model, reached = read(path), json.loads(ranges.read_text()) if ranges else {}
     notes = []
     for version in dict.fromkeys(version for version in (span.min, span.max) if version):
-        found = lint(model, Rules(parse_version(version)), ranges)
+        found = lint(model, Rules(parse_version(version)), reached)
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
-            more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+            more = f" {len(errors) - 1} more: {again}" if len(errors) > 1 else ""
             return f"TensorRT {version} would refuse it or compute something else: {errors[0].sentence()}{more}", ()
         if warnings := [finding for finding in found if finding.severity is Severity.WARNING]:
             rules = ", ".join(sorted({finding.rule for finding in warnings}))
-            notes.append(
-                f"TensorRT {version}: {len(warnings)} warning(s) ({rules}); see edgeattn inspect MODEL --target "
-                f"{context.target.name}"
-            )
+            notes.append(f"TensorRT {version}: {len(warnings)} warning(s) ({rules}); see {again}")
     return None, tuple(notes)

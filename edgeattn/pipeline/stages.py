@@ -51,6 +51,7 @@ from edgeattn.remote.host import Host
 from edgeattn.tasks.base import MetricSpec, metric_of
 
 _RANGE_SAMPLES = 32
+RANGES = "ranges.json"
 
 
 @dataclass(frozen=True)
@@ -285,14 +286,14 @@ def export(context: Context, trained: Artifact) -> Artifact:
 
 
 def ranges(context: Context, exported: Artifact) -> Artifact:
-    """`ranges.json`: the largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
+    """`RANGES`: the largest |x| of every tensor of the FP32 graph on `_RANGE_SAMPLES` calibration samples."""
 
     def make(work: Path, out: Path) -> None:
         from edgeattn.quantize.ranges import largest
 
         calls = prepared(context, context.splits.calibration, _RANGE_SAMPLES)
         found = largest(exported.path / "model.onnx", calls, context.progress)
-        write_atomic(out / "ranges.json", json.dumps(found, indent=1))
+        write_atomic(out / RANGES, json.dumps(found, indent=1))
 
     inputs = {
         "model": exported.sha256,
@@ -315,7 +316,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         context.progress(0, 1, f"making the {precision.value} graph")
         calls = [] if precision is Precision.FP16 else prepared(context, context.splits.calibration)
         spare = form.name == "cpu" and not vnni
-        reached = measured.json("ranges.json") if measured else None
+        reached = measured.json(RANGES) if measured else None
         run(
             exported.path, precision, calls, recipe.quantize, out, context.progress,
             form=form, spare_bit=spare, ranges=reached,

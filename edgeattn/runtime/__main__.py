@@ -84,6 +84,10 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     command.add_argument("--optimization-level", type=int, metavar="0..5", help="TensorRT: 0 builds fast, 5 tries most")
     command.add_argument("--workspace-mb", type=int, metavar="MB", help="TensorRT: the most memory a layer may use")
     command.add_argument("--dla", type=int, metavar="CORE", help="TensorRT: run on this DLA core what it can run")
+    command.add_argument(
+        "--version-compatible", action="store_true", help="TensorRT: newer ones may open it too; costs some speed"
+    )
+    command.add_argument("--refittable", action="store_true", help="TensorRT: its weights can be replaced")
     command.add_argument("--force", action="store_true", help="build also where an engine that fits is there")
     command.add_argument("--twice", action="store_true", help="build a second engine and report how far the two differ")
 
@@ -93,6 +97,8 @@ def _build(options: argparse.Namespace) -> int:
         "optimization_level": options.optimization_level,
         "workspace_mb": options.workspace_mb,
         "dla_core": options.dla,
+        "version_compatible": options.version_compatible or None,
+        "refittable": options.refittable or None,
     }
     with Ticker() as progress:
         report = build(

@@ -226,9 +226,9 @@ def _spread(job: _Job, first: Path, progress: Progress) -> Spread:
 
     with storage_errors(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edgeattn-") as folder:
         second = Path(folder)
-        # As the first one was built, which may have been with other options than this call's; those are whole numbers.
+        # As the first one was built, which may have been with other options than this call's: numbers and switches.
         given = read_description(first).get("settings", {})
-        numbers = {name: value for name, value in given.items() if type(value) is int}
+        numbers = {name: value for name, value in given.items() if isinstance(value, int)}
         seconds = replace(job, options={**numbers, **job.options}).build(second, tell, fresh=True)
         progress(0, 1, "comparing the two engines")
         with closing(job.open(job.folder)) as one, closing(job.open(second)) as other:

@@ -86,7 +86,13 @@ LIMITS = [
         {},
         "from 1 to 8",
     ),
-    (("MatMul", "x x", "y"), ("MatMul", "x w", "y"), weights(16, 16), "multiplies by constant matrices alone"),
+    (
+        ("MatMul", "x w", "y"),
+        ("Conv", "x v", "y"),
+        {**weights(16, 16), "v": np.ones((8, 8, 1, 1), np.float16)},
+        "A DLA has no MatMul.",
+    ),
+    (("Unsqueeze", "x w", "y"), ("Transpose", "x", "y"), {"w": np.int64([0])}, "A DLA has no Unsqueeze."),
     (("Softmax", "x", "y", {"axis": 3}), ("Softmax", "x", "y", {"axis": 1}), {}, "Its axis is 1040 long"),
     (
         ("Resize", "x _ s", "y"),

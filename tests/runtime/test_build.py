@@ -424,9 +424,11 @@ def test_the_command(empty: Path, builder: Builder, capsys: pytest.CaptureFixtur
     assert "self-test: passed" in shown.out
     assert shown.err.startswith("building: phase, 50%, 0:00\n")
     arguments = ["--json", "--force", "--twice", "--threads", "2", "--workspace-mb", "64", "--dla", "1"]
-    assert command.main(["build", str(empty), *arguments, "--optimization-level", "5"]) == 0
+    arguments += ["--version-compatible", "--refittable", "--optimization-level", "5"]
+    assert command.main(["build", str(empty), *arguments]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values["settings"] == {"workspace_mb": 64, "dla_core": 1, "optimization_level": 5}
+    switches = {"version_compatible": True, "refittable": True}
+    assert values["settings"] == {"workspace_mb": 64, "dla_core": 1, "optimization_level": 5, **switches}
     assert values["spread"]["identical"] is True
     builder.gain = 2.0
     assert command.main(["build", str(empty), "--force"]) == 1
