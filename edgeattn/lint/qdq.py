@@ -72,7 +72,7 @@ PER_CHANNEL = Rule(
 AXIS_MISSING = Rule(
     "qdq.axis-missing",
     Severity.ERROR,
-    "Older parsers of TensorRT then take axis 0 where ONNX takes 1: scales are refused or applied to the wrong channels.",
+    "Older parsers of TensorRT then take axis 0 where ONNX takes 1: scales are refused or meet the wrong channels.",
     "Write `axis` explicitly.",
 )
 AXIS_NEGATIVE = Rule(
