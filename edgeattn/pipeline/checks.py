@@ -251,7 +251,7 @@ def _framings(context: Context, targets: list[Any], *, raw: bool) -> Iterator[Fr
     `raw` calls are camera frames: a bundle prepares frames itself, and giving it those proves that app and training see
     the same pixels.
     """
-    samples = context.splits.evaluation
+    samples = context.evaluation
     for index in range(len(samples)):
         sample = samples[index]
         targets.append(sample.target)

@@ -39,6 +39,7 @@ from edgeattn.data.base import (
     sample_hash,
     set_hash,
 )
+from edgeattn.data.kept import Kept
 from edgeattn.errors import MachineError, ModelError
 from edgeattn.framing import Framing, choose_calls, frame_up
 from edgeattn.imaging import Preprocess
@@ -92,6 +93,11 @@ class Context:
         settings = parse_settings(module.Settings, section.settings, f"{self.recipe.name}: data")
         splits: Splits = module.load(settings, self.data_root, self.recipe.seed)
         return splits
+
+    @cached_property
+    def evaluation(self) -> Dataset:
+        """The evaluation split, for who reads all of it."""
+        return Kept(self.splits.evaluation)
 
     @cached_property
     def signed_by(self) -> str | None:
