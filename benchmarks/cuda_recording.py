@@ -3,9 +3,10 @@
     python benchmarks/cuda_recording.py [--out FILE]
 
 TensorRT is not involved, so no figure here is one of an engine: the network is our SE-ResNet-20 in FP16, launched by
-PyTorch kernel by kernel into the stream that the backend gives it, as TensorRT launches its layers. Compared are the ways of `Context`: recorded or launched one by one, frames copied from pinned memory or read by
-the GPU from the CPU's. All ways in turn, in rounds; medians, and ratios with 95 % intervals over the rounds. Then calls
-a second of 1, 2, 4 and 8 contexts in as many threads. Prints one JSON object.
+PyTorch kernel by kernel into the stream that the backend gives it, as TensorRT launches its layers. Compared are the
+ways of `Context`: recorded or launched one by one, frames copied from pinned memory or read by the GPU from the CPU's.
+All ways in turn, in rounds; medians, and ratios with 95 % intervals over the rounds. Then calls a second of 1, 2, 4 and
+8 contexts in as many threads. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -139,8 +139,28 @@ def bootstrap_interval(
     when a resample has no summary. Of the scores 0 and 1 the resampled means are 0, 1/2 and 1 with chances 1/4, 1/2
     and 1/4: 0 to 1.
     """
-    resampled = _resampled_rows(len(scores), groups, seed, resamples)
-    return _expanded(np.array([summarize(scores[rows]) for rows in resampled]), _count(len(scores), groups))
+    return interval_of(resampled(scores, summarize, seed=seed, groups=groups, resamples=resamples), len(scores), groups)
+
+
+def resampled(
+    scores: Floats,
+    summarize: Callable[[Floats], float],
+    *,
+    seed: int,
+    groups: Groups | None = None,
+    resamples: int = _RESAMPLES,
+) -> Floats:
+    """The summary of each draw of `bootstrap_interval`, `(resamples,)`.
+
+    With the same seed and groups the draws are the same rows, so that those of A minus those of B are a paired
+    bootstrap of the difference, for which neither has to be summarized again.
+    """
+    return np.array([summarize(scores[rows]) for rows in _resampled_rows(len(scores), groups, seed, resamples)])
+
+
+def interval_of(summaries: Floats, n: int, groups: Groups | None = None) -> Interval:
+    """The interval of `bootstrap_interval` from what `resampled` gave for `n` rows."""
+    return _expanded(summaries, _count(n, groups))
 
 
 def paired_bootstrap_interval(
@@ -158,9 +178,8 @@ def paired_bootstrap_interval(
     every row: 1 to 1. NaN when a resample has no summary.
     """
     _check_paired(scores_a, scores_b)
-    resampled = _resampled_rows(len(scores_a), groups, seed, resamples)
-    differences = [summarize(scores_a[rows]) - summarize(scores_b[rows]) for rows in resampled]
-    return _expanded(np.array(differences), _count(len(scores_a), groups))
+    a, b = (resampled(s, summarize, seed=seed, groups=groups, resamples=resamples) for s in (scores_a, scores_b))
+    return interval_of(a - b, len(scores_a), groups)
 
 
 def paired_permutation(

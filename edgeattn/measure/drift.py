@@ -17,16 +17,18 @@ from edgeattn.framing import Framing
 from edgeattn.metrics.tensors import Sums, sums_by_name
 from edgeattn.stats import (
     Interval,
-    bootstrap_interval,
+    interval_of,
     mcnemar_exact,
-    paired_bootstrap_interval,
     paired_permutation,
     paired_proportion_interval,
+    resampled,
     wilson_interval,
 )
 from edgeattn.tasks.base import MetricSpec, Outputs, Task, Views
 
 Scores = NDArray[np.float64]
+Resampled = NDArray[np.float64]
+"""The metric of each draw of a bootstrap over samples; empty for a binary metric, which needs none."""
 Summary = Callable[[Scores], float]
 
 
@@ -129,8 +131,9 @@ def measure_metric(
     *,
     sources: Sequence[str] | None = None,
     seed: int = 0,
-) -> tuple[Metric, Scores]:
-    """The metric `spec` with its 95 % interval, and the per-sample scores `(N, K)` that all metrics are made of.
+) -> tuple[Metric, Scores, Resampled]:
+    """The metric `spec` with its 95 % interval; the per-sample scores `(N, K)` that all metrics are made of; and what
+    `measure_drift` needs of the bootstrap.
 
     Wilson's interval where scores are right or wrong (`spec.binary`), else a bootstrap over samples. `sources`: what
     each sample was cut from (see `data.base.sources`); None when they are all independent. Raises DataError when there
@@ -140,10 +143,12 @@ def measure_metric(
         raise DataError("There is no sample to evaluate; the evaluation split is empty.")
     scores = np.stack([task.score(*sample) for sample in zip(outputs, targets, views, strict=True)])
     summarize = partial(task.summarize, metric=spec.name)
+    summaries: Resampled = np.zeros(0)
     if spec.binary:
         interval = _in_unit(summarize, wilson_interval(float(scores[:, 0].sum()), len(scores)), scores, offset=True)
     else:
-        interval = bootstrap_interval(scores, summarize, seed=seed, groups=sources)
+        summaries = resampled(scores, summarize, seed=seed, groups=sources)
+        interval = interval_of(summaries, len(scores), sources)
     metric = Metric(
         name=spec.name,
         unit=spec.unit,
@@ -154,7 +159,7 @@ def measure_metric(
         sources=len(scores if sources is None else set(sources)),
         others={other.name: task.summarize(scores, other.name) for other in task.metrics if other.name != spec.name},
     )
-    return metric, scores
+    return metric, scores, summaries
 
 
 def measure_drift(
@@ -162,35 +167,37 @@ def measure_drift(
     spec: MetricSpec,
     reference_outputs: Sequence[Outputs],
     outputs: Sequence[Outputs],
-    reference_scores: Scores,
-    scores: Scores,
+    reference_scores: Sequence[NDArray[np.float64]],
+    scores: Sequence[NDArray[np.float64]],
     reference_name: str,
     *,
     sources: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Drift:
-    """Compare a model with the reference, sample by sample; both were run on the same samples in the same order.
+    """Compare a model with the reference, sample by sample; both were run on the same samples in the same order, and
+    both scores are those of `measure_metric` with the same seed and sources.
 
     Binary scores: exact McNemar test and Newcombe's interval for paired proportions; others: paired permutation test
     and paired bootstrap interval, over `sources` (see `measure_metric`). Raises ModelError when the two models' outputs
     differ in names or shapes.
     """
-    if not len(reference_outputs) == len(outputs) == len(reference_scores) == len(scores):
+    (theirs, their_draws), (ours, our_draws) = reference_scores, scores
+    if not len(reference_outputs) == len(outputs) == len(theirs) == len(ours):
         raise ValueError("drift compares the same samples of both models")
     summarize = partial(task.summarize, metric=spec.name)
     if spec.binary:
         test = "mcnemar exact"
-        interval, p_value = _binary_difference(summarize, scores, reference_scores)
+        interval, p_value = _binary_difference(summarize, ours, theirs)
     else:
         test = "paired permutation"
-        interval = paired_bootstrap_interval(scores, reference_scores, summarize, seed=seed, groups=sources)
-        p_value = paired_permutation(scores, reference_scores, summarize, seed=seed, groups=sources)
+        interval = interval_of(our_draws - their_draws, len(ours), sources)
+        p_value = paired_permutation(ours, theirs, summarize, seed=seed, groups=sources)
     sums = _sums(task, reference_outputs, outputs, reference_name)
     worst = min(sums, key=lambda name: sums[name].sqnr_db)
     agreement = [task.agreement(o, r) for o, r in zip(outputs, reference_outputs, strict=True)]
     return Drift(
         reference=reference_name,
-        metric_delta=summarize(scores) - summarize(reference_scores),
+        metric_delta=summarize(ours) - summarize(theirs),
         ci95=interval,
         p_value=p_value,
         test=test,

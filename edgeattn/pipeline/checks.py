@@ -29,8 +29,9 @@ REFERENCE = "train/fp32"
 _BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
-_ACCURACY_LAYOUT = 2
+_ACCURACY_LAYOUT = 3
 _LATENCY_LAYOUT = 3
+_SCORES = ("scores.npy", "resampled.npy")
 
 Outputs = list[dict[str, NDArray[Any]]]
 
@@ -67,15 +68,16 @@ def accuracy(
             finally:
                 runner.close()
         origins = sources(context.splits.evaluation)
-        metric, scores = measure_metric(task, context.metric, outputs, targets, views, sources=origins, seed=seed)
+        metric, *scores = measure_metric(task, context.metric, outputs, targets, views, sources=origins, seed=seed)
         record: dict[str, Any] = {"metric": metric.to_dict(), "drift": None}
         if reference is not None:
-            baseline, base_scores = load_outputs(reference), np.load(reference.path / "scores.npy")
-            compared = (baseline, outputs, base_scores, scores, REFERENCE)
+            base_scores = [np.load(reference.path / name) for name in _SCORES]
+            compared = (load_outputs(reference), outputs, base_scores, scores, REFERENCE)
             drift = measure_drift(task, context.metric, *compared, sources=origins, seed=seed)
             record["drift"] = drift.to_dict()
         _save_outputs(outputs, out / "outputs.npz")
-        np.save(out / "scores.npy", scores)
+        for name, values in zip(_SCORES, scores, strict=True):
+            np.save(out / name, values)
         write_atomic(out / "check.json", json.dumps(record, indent=1))
 
     inputs = {**_accuracy_inputs(context, row, reference), **(where or {})}

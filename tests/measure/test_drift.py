@@ -125,7 +125,7 @@ def test_non_finite_outputs_are_named(value):
 
 
 def test_binary_metric_has_wilsons_interval_in_its_unit():
-    metric, scores = measured(CLASSIFY, logits(*[1] * 8, 0, 0), [1] * 10)
+    metric, scores, _ = measured(CLASSIFY, logits(*[1] * 8, 0, 0), [1] * 10)
     assert scores.tolist() == [[1, 1]] * 8 + [[0, 1]] * 2
     assert metric.value == pytest.approx(80.0)
     assert metric.ci95 == pytest.approx((49.016, 94.332), abs=0.001)
@@ -142,10 +142,10 @@ def test_binary_metric_has_wilsons_interval_in_its_unit():
 
 
 def test_error_rates_turn_the_interval_round():
-    metric, scores = measured(ErrorRate(), logits(*[1] * 8, 0, 0), [1] * 10)
+    metric, *scores = measured(ErrorRate(), logits(*[1] * 8, 0, 0), [1] * 10)
     assert metric.value == pytest.approx(20.0)
     assert metric.ci95 == pytest.approx((5.668, 50.984), abs=0.001)
-    _, worse_scores = measured(ErrorRate(), logits(*[1] * 2, *[0] * 8), [1] * 10)
+    _, *worse_scores = measured(ErrorRate(), logits(*[1] * 2, *[0] * 8), [1] * 10)
     spec = ErrorRate.metrics[0]
     drift = measure_drift(
         ErrorRate(), spec, logits(*[1] * 8, 0, 0), logits(*[1] * 2, *[0] * 8), scores, worse_scores, "train/fp32"
@@ -156,7 +156,8 @@ def test_error_rates_turn_the_interval_round():
 
 def test_other_metrics_are_bootstrapped():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 1)]
-    metric, scores = measured(Mean(), outputs, [0, 0], seed=0)
+    metric, scores, draws = measured(Mean(), outputs, [0, 0], seed=0)
+    assert set(draws) == {0.0, 0.5, 1.0}
     assert scores.tolist() == [[0.0, 0.0], [1.0, 1.0]]
     assert (metric.value, metric.ci95, metric.unit) == (0.5, (0.0, 1.0), "dB")
 
@@ -165,8 +166,8 @@ def test_the_tasks_other_metrics_come_along():
     """0, 1, 1, 2: mean 1, three of four above a quarter. Which of the two is asked for changes places with it."""
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 1, 1, 2)]
     views = [()] * 4
-    mean, scores = measure_metric(Mean(), Mean.metrics[0], outputs, [0] * 4, views)
-    high, same = measure_metric(Mean(), Mean.metrics[1], outputs, [0] * 4, views)
+    mean, scores, _ = measure_metric(Mean(), Mean.metrics[0], outputs, [0] * 4, views)
+    high, same, _ = measure_metric(Mean(), Mean.metrics[1], outputs, [0] * 4, views)
     assert (mean.name, mean.value, dict(mean.others)) == ("mean", 1.0, {"high": 75.0})
     assert (high.name, high.unit, high.value, dict(high.others)) == ("high", "%", 75.0, {"mean": 1.0})
     assert (scores == same).all()
@@ -179,7 +180,7 @@ def test_an_undefined_other_metric_is_null_in_json():
         def summarize(self, scores, metric):
             return math.nan if metric == "high" else super().summarize(scores, metric)
 
-    metric, _ = measured(Undefined(), [{"y": np.ones((1, 2))}] * 2, [0, 0])
+    metric, *_ = measured(Undefined(), [{"y": np.ones((1, 2))}] * 2, [0, 0])
     assert json.loads(json.dumps(metric.to_dict(), allow_nan=False))["others"] == {"high": None}
 
 
@@ -189,7 +190,7 @@ def test_the_score_sees_how_the_frame_was_seen():
             return np.array([views[0].matrix[0, 0], float(views[0].frame.shape[1])])
 
     (framing,) = (frame_up(Preprocess(2, 2), [np.zeros((4, 8, 3), np.uint8)], ["x"]),)
-    _, scores = measure_metric(Where(), Where.metrics[0], [{"y": np.ones((1, 2))}], [0], [framing.views])
+    _, scores, _ = measure_metric(Where(), Where.metrics[0], [{"y": np.ones((1, 2))}], [0], [framing.views])
     assert scores.tolist() == [[0.5, 8.0]]
 
 
@@ -201,8 +202,8 @@ def test_nothing_to_evaluate():
 
 
 def drift_of(task, reference, outputs, targets):
-    _, reference_scores = measured(task, reference, targets)
-    _, scores = measured(task, outputs, targets)
+    _, *reference_scores = measured(task, reference, targets)
+    _, *scores = measured(task, outputs, targets)
     return measure_drift(task, task.metrics[0], reference, outputs, reference_scores, scores, "train/fp32")
 
 
@@ -241,10 +242,10 @@ def test_drift_has_the_contracts_fields():
 
 def test_samples_of_one_source_count_as_one():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 0, 1, 1)]
-    metric, scores = measured(Mean(), outputs, [0] * 4, sources=["a", "a", "b", "b"])
+    metric, *scores = measured(Mean(), outputs, [0] * 4, sources=["a", "a", "b", "b"])
     assert (metric.n, metric.sources, metric.ci95) == (4, 2, (0.0, 1.0))
     better = [{"y": o["y"] + 1} for o in outputs]
-    _, higher = measured(Mean(), better, [0] * 4)
+    _, *higher = measured(Mean(), better, [0] * 4, sources=["a", "a", "b", "b"])
     args = (Mean(), Mean.metrics[0], outputs, better, scores, higher, "train/fp32")
     assert measure_drift(*args, sources=["a", "a", "b", "b"]).p_value == 2 / 4
     assert measure_drift(*args).p_value == 2 / 16
@@ -269,7 +270,7 @@ def test_drift_counts_in_the_metric_that_is_asked_for():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (1, 1, 0, 0)]
     views = [()] * 4
     spec = Mean.metrics[1]
-    scores = [measure_metric(Mean(), spec, values, [0] * 4, views)[1] for values in (reference, outputs)]
+    scores = [measure_metric(Mean(), spec, values, [0] * 4, views)[1:] for values in (reference, outputs)]
     drift = measure_drift(Mean(), spec, reference, outputs, *scores, "train/fp32")
     assert drift.metric_delta == -25.0
     assert drift.ci95[0] < -25 < drift.ci95[1] <= 0
@@ -306,5 +307,11 @@ def test_models_of_other_outputs_cannot_be_compared(output, message):
 def test_other_samples_cannot_be_compared():
     with pytest.raises(ValueError, match="same samples"):
         measure_drift(
-            CLASSIFY, CLASSIFY.metrics[0], logits(1), logits(1, 0), np.ones((1, 2)), np.ones((2, 2)), "train/fp32"
+            CLASSIFY,
+            CLASSIFY.metrics[0],
+            logits(1),
+            logits(1, 0),
+            (np.ones((1, 2)),) * 2,
+            (np.ones((2, 2)),) * 2,
+            "train/fp32",
         )
