@@ -14,10 +14,8 @@ from edgeattn.pipeline import bundling, checks, deferred, gate, given, stages
 from edgeattn.pipeline.place import HERE, place_of
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built, unlike_its_file
-from edgeattn.pipeline.stages import Context
+from edgeattn.pipeline.stages import ORDER, Context
 from edgeattn.pipeline.state import Run
-
-ORDER = (Stage.TRAIN, Stage.EXPORT, Stage.QUANTIZE, Stage.COMPILE, Stage.BUNDLE)
 
 
 def run(context: Context, on_row: Callable[[Row], None], until: Stage = Stage.BUNDLE) -> dict[str, Any]:

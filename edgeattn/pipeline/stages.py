@@ -51,6 +51,8 @@ from edgeattn.remote.device import Device, connect
 from edgeattn.remote.host import Host
 from edgeattn.tasks.base import MetricSpec, metric_of
 
+ORDER = (Stage.TRAIN, Stage.EXPORT, Stage.QUANTIZE, Stage.COMPILE, Stage.BUNDLE)
+
 _RANGE_SAMPLES = 32
 RANGES = "ranges.json"
 

@@ -11,13 +11,18 @@ from edgeattn import backends, data, models, tasks
 from edgeattn.artifact import Precision, Stage
 from edgeattn.errors import EdgeattnError, MissingLibrary, ModelError, RecipeError, reason
 from edgeattn.pipeline import stages
-from edgeattn.pipeline.stages import Context
+from edgeattn.pipeline.stages import ORDER, Context
 from edgeattn.quantize import calibration
 from edgeattn.recipe import parse_settings
 from edgeattn.tasks.base import Task
 from edgeattn.train import changes
 
-_NEEDED = ("torch", "lightning", "kornia", "safetensors", "onnx", "onnxscript", "onnxruntime", "nncf", "scipy")
+# What the stages up to each need besides those before: a machine that only trains has no use for NNCF.
+_NEEDED = {
+    Stage.TRAIN: ("torch", "lightning", "kornia", "safetensors", "scipy"),
+    Stage.EXPORT: ("onnx", "onnxscript", "onnxruntime"),
+    Stage.QUANTIZE: ("nncf",),
+}
 
 
 def validate(context: Context, until: Stage) -> None:
@@ -30,13 +35,15 @@ def validate(context: Context, until: Stage) -> None:
     parse_settings(data.find(section.format).Settings, section.settings, f"recipe {recipe.name}, data")
     if not models.exists(recipe.model.name):
         models.find(recipe.model.name)  # says which there are
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+    last = ORDER.index(until)
+    needed = [name for stage, names in _NEEDED.items() if ORDER.index(stage) <= last for name in names]
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise MissingLibrary(f'{", ".join(missing)} cannot be found; install with: pip install "edgeattn[train]".')
     if until in (Stage.COMPILE, Stage.BUNDLE) and context.remote is None and context.elsewhere is None:
         backends.find_compiler(context.target.backend)
     _ = context.signed_by  # a key that cannot sign must not be found out after the training
     _check_variants(context)
-    if recipe.quantize.candidates is not None:
+    if recipe.quantize.candidates is not None and last >= ORDER.index(Stage.QUANTIZE):
         from edgeattn.quantize import int8
 
         int8.check_names(recipe.quantize.candidates)

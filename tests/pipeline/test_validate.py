@@ -10,7 +10,7 @@ from edgeattn import backends
 from edgeattn.artifact import Stage, Store
 from edgeattn.data.base import Splits
 from edgeattn.data.degrade import Degradation
-from edgeattn.errors import DataError, ModelError, RecipeError
+from edgeattn.errors import DataError, MissingLibrary, ModelError, RecipeError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline import validate as validation
 from edgeattn.pipeline.stages import Context
@@ -391,3 +391,26 @@ def test_a_mask_needs_a_map_as_fine_as_the_frame(context, monkeypatch, tmp_path,
         f"recipe mine: the model maps.coarse makes a map of {sides} of a frame of 32 x 64 pixels, and a mask needs one "
         "value per pixel; let the network enlarge its logits to its frame."
     )
+
+
+@pytest.mark.parametrize(
+    ("lacks", "until", "refused"),
+    [
+        ("nncf", Stage.TRAIN, False),
+        ("nncf", Stage.EXPORT, False),
+        ("nncf", Stage.QUANTIZE, True),
+        ("onnxruntime", Stage.TRAIN, False),
+        ("onnxruntime", Stage.EXPORT, True),
+        ("kornia", Stage.TRAIN, True),
+        ("kornia", Stage.BUNDLE, True),
+    ],
+)
+def test_a_machine_needs_only_what_its_stages_need(lacks, until, refused, context, monkeypatch):
+    found = validation.importlib.util.find_spec
+    monkeypatch.setattr(validation.importlib.util, "find_spec", lambda name: None if name == lacks else found(name))
+    made = context(500, ("fp32",))
+    if not refused:
+        validate(made, until)
+        return
+    with pytest.raises(MissingLibrary, match=f"{lacks} cannot be found; install with"):
+        validate(made, until)
