@@ -87,6 +87,7 @@ def test_parameters_of_a_narrow_se_resnet_18():
         wide = 2 * narrow
         want += block(narrow, wide, hidden, True) + block(wide, wide, hidden, False)
     want += 192 * 10 + 10
+    assert want == 1_603_470
     assert sum(p.numel() for p in build("se_resnet", 10, depth=18, width=24).parameters()) == want
 
 
