@@ -23,11 +23,6 @@ def missing() -> str | None:
     return None
 
 
-def load_as_written(folder: Path, *, threads: int) -> Runner:
-    """As `load`, node by node as the graph is written: what stands in for a device that is not here."""
-    return load(folder, threads=threads, as_written=True)
-
-
 def load(folder: Path, *, threads: int, as_written: bool = False) -> Runner:
     """`folder/model.onnx` on the CPU with `threads` threads; `as_written`: without optimizations. Raises ModelError."""
     import onnxruntime

@@ -57,10 +57,10 @@ def emulated(context: Context, graph: Artifact) -> Machine:
     """None at hand: ONNX Runtime, node by node, in place of the engine that the device will build from `graph`."""
 
     def golden(work: Path) -> tuple[bytes, Any]:
-        from edgeattn.backends import onnxruntime
         from edgeattn.bundle.golden import make_golden
+        from edgeattn.pipeline.emulated import load
 
-        runner = onnxruntime.load_as_written(graph.path, threads=context.threads)
+        runner = load(graph.path, threads=context.threads)
         try:
             samples = prepared(context, context.splits.evaluation, GOLDEN_SAMPLES)
             comparable = tasks.find(context.recipe.task).comparable
@@ -69,9 +69,9 @@ def emulated(context: Context, graph: Artifact) -> Machine:
             runner.close()
 
     def prove(bundle: Path, work: Path) -> None:
-        from edgeattn import runtime
+        from edgeattn.pipeline.emulated import open_bundle
 
-        with runtime.open_emulated(bundle, threads=context.threads) as model:
+        with open_bundle(bundle, threads=context.threads) as model:
             _require(model.self_test())
 
     return Machine(golden, prove, host.identity(), library_versions("onnxruntime"))

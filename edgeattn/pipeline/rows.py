@@ -46,9 +46,9 @@ class Row:
     def entry(self) -> str:
         """The function that loads the artifact as a runner (see `measure.candidate`)."""
         if self.stage is Stage.BUNDLE:
-            return "edgeattn.runtime:load_emulated" if self.emulated else "edgeattn.runtime:load_runner"
+            return "edgeattn.pipeline.emulated:load_bundle" if self.emulated else "edgeattn.runtime:load_runner"
         if self.emulated:
-            return "edgeattn.backends.onnxruntime:load_as_written"
+            return "edgeattn.pipeline.emulated:load"
         return f"edgeattn.backends.{self.backend}:load"
 
     def measured(self, check: Artifact, **fields: Any) -> Row:

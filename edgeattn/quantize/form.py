@@ -19,8 +19,9 @@ class Form:
 
     `symmetric`: activations have the zero point 0. `smoothing`: the settings with SmoothQuant are tried; it multiplies
     in front of each product, which a CPU joins with the layer before and TensorRT runs as a kernel of its own.
-    `as_written`: ONNX Runtime judges it node by node. With optimizations on, it quantizes what stands before a product
-    with INT8 weights although the graph does not (55 dB where the device has no such error).
+    `as_written`: it is judged as a device computes it (`quantize.emulate`), node by node. With optimizations on, ONNX
+    Runtime quantizes what stands before a product with INT8 weights although the graph does not (55 dB where the device
+    has no such error).
     """
 
     name: str

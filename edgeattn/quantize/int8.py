@@ -25,7 +25,7 @@ from edgeattn.backends.base import Tensors, last_line
 from edgeattn.errors import EdgeattnError, MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.progress import Progress
-from edgeattn.quantize import policy
+from edgeattn.quantize import emulate, policy
 from edgeattn.quantize.form import CPU, Form
 from edgeattn.tasks.base import Outputs, Task
 
@@ -248,7 +248,8 @@ def float_nodes(
 def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors], form: Form = CPU) -> list[dict[str, NDArray[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
-        runner = onnxruntime.load(Path(folder), threads=1, as_written=form.as_written)
+        loader = emulate.load if form.as_written else onnxruntime.load
+        runner = loader(Path(folder), threads=1)
         try:
             return [runner.infer(call) for call in calls]
         finally:

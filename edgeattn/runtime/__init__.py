@@ -17,7 +17,7 @@ from pathlib import Path
 from edgeattn.backends.base import Runner
 from edgeattn.runtime.model import Model, open_model
 
-__all__ = ["Model", "load", "load_emulated", "load_runner", "open_emulated"]
+__all__ = ["Model", "load", "load_runner"]
 
 
 def load(
@@ -44,23 +44,6 @@ def load(
     return open_model(
         Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test, build=build
     )
-
-
-def open_emulated(path: Path, *, threads: int) -> Model:
-    """The bundle at `path` with ONNX Runtime in place of its backend, node by node: for a device that is not here.
-
-    Raises as `load`.
-    """
-    from edgeattn.backends import onnxruntime
-
-    return open_model(path, key=None, threads=threads, self_test=False, opener=onnxruntime.load_as_written)
-
-
-def load_emulated(path: Path, *, threads: int) -> Runner:
-    """As `load_runner`, with ONNX Runtime in place of the bundle's backend."""
-    from edgeattn.runtime.whole_call import WholeCall, only_bundle
-
-    return WholeCall(open_emulated(only_bundle(path), threads=threads))
 
 
 def load_runner(path: Path, *, threads: int) -> Runner:

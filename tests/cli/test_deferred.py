@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from edgeattn import report, runtime
+from edgeattn import report
 from edgeattn.bundle.reader import open_bundle
+from edgeattn.pipeline import emulated
 
 
 @pytest.mark.slow
@@ -33,7 +34,7 @@ def test_a_jetson_that_is_not_here(deployed, tool):
     bundle = open_bundle(tool.folder / "out/tiny-jetson-orin-nano.edgeattn")
     assert (bundle.manifest.backend, bundle.manifest.engine_dir) == ("tensorrt", None)
     assert not any(name.startswith("engine/") for name in bundle.manifest.files)
-    with runtime.open_emulated(bundle.path, threads=1) as model:
+    with emulated.open_bundle(bundle.path, threads=1) as model:
         assert model.self_test().passed
         side = model.manifest.preprocess.height
         assert model(np.zeros((side, side, 3), np.uint8)).labels == model.labels

@@ -82,7 +82,7 @@ def test_parameters_of_a_wide_se_resnet_14():
 
 def test_parameters_of_a_narrow_se_resnet_18():
     want = 3 * 24 * 49 + 2 * 24  # stem
-    want += 2 * block(24, 24, 3, False)
+    want += 2 * block(24, 24, 4, False)  # no fewer than 4 channels in a gate
     for narrow, hidden in ((24, 6), (48, 12), (96, 24)):
         wide = 2 * narrow
         want += block(narrow, wide, hidden, True) + block(wide, wide, hidden, False)

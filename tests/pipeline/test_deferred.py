@@ -108,7 +108,7 @@ def test_the_rules_of_the_target_are_a_gate(tmp_path, monkeypatch):
         elsewhere="No TensorRT here.",
         left_out=lambda precision: None,
     )
-    monkeypatch.setattr(gate, "ranges", lambda context, exported: {})
+    monkeypatch.setattr(gate, "measured", lambda context, exported: None)
     sound = deferred.engines(state, {Precision.FP32: bad}, bad)
     assert sound == [] and [row.status for row in rows] == ["failed", "unsupported"]
 
@@ -121,7 +121,7 @@ def test_a_deferred_row_has_the_accuracy_of_its_graph_and_an_estimate(tmp_path, 
         target=JETSON, wanted=[Precision.FP32], elsewhere="No TensorRT here.", left_out=lambda precision: None
     )
     state = SimpleNamespace(context=context, add=lambda *new: rows.extend(new), row=lambda name: judged)
-    monkeypatch.setattr(gate, "ranges", lambda context, exported: {})
+    monkeypatch.setattr(gate, "measured", lambda context, exported: None)
     (row,) = deferred.engines(state, {Precision.FP32: made}, made)
     values = row.to_dict()
     assert (values["status"], values["emulated"], values["drift"]["metric_delta"]) == ("deferred", True, -0.2)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeattn.backends import onnxruntime, openvino
+from edgeattn.backends import openvino
 from edgeattn.errors import RecipeError
 from edgeattn.metrics.tensors import sqnr_db
-from edgeattn.quantize import form, int8, policy
+from edgeattn.quantize import emulate, form, int8, policy
 
 MINMAX = int8.CANDIDATES[0]
 
 
-def run(model, calls, folder, load=onnxruntime.load_as_written):
+def run(model, calls, folder, load=emulate.load):
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     runner = load(folder, threads=1)
     outputs = np.concatenate([next(iter(runner.infer(call).values())) for call in calls])
