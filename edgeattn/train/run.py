@@ -52,7 +52,7 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
     with _quiet():
         pl.seed_everything(recipe.seed, verbose=False)
         # Deterministic algorithms also fill every new tensor, to show who reads one unwritten: 5 % of a step.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # stubs lack it
         preprocess = Preprocess(**recipe.input.model_dump())
         workers = host.cores()
         task = tasks.find(recipe.task)
