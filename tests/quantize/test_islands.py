@@ -204,3 +204,22 @@ def test_the_signed_form_takes_the_ranges_too(monkeypatch):
     monkeypatch.setattr(qdq, "for_tensorrt", lambda model: model)
     form.TENSORRT.finish(None, {"t": 9e4})
     assert seen == [{"t": 9e4}]
+
+
+def test_onnxruntime_by_itself_rounds_nothing_to_fp16(hand_made, tmp_path, without_islands):
+    """Why `quantize.emulate` exists. When this fails, ONNX Runtime keeps the casts, and may do without it."""
+    from edgeattn.backends import onnxruntime
+
+    nodes = [node("Mul", "x up", "z"), node("Mul", "z down", "y")]
+    model = hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, {"up": np.float32(3e4), "down": np.float32(1e-4)})
+    (tmp_path / "model.onnx").write_bytes(without_islands(model).SerializeToString())
+    found = []
+    for load in (
+        lambda: onnxruntime.load(tmp_path, threads=1, as_written=True),
+        lambda: emulate.load(tmp_path, threads=1),
+    ):
+        runner = load()
+        found.append(runner.infer({"x": np.full((1, 4), 3, np.float32)})["y"])
+        runner.close()
+    np.testing.assert_allclose(found[0], 9, rtol=1e-3)
+    assert np.isinf(found[1]).all()  # 90,000 is no FP16
