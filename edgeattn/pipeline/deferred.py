@@ -1,9 +1,10 @@
 """A target that is not here: what can be proven of its graphs without it, and what waits for it.
 
-Accuracy is emulated: ONNX Runtime computes each graph node by node, every FP16 result rounded (`quantize.emulate`), which
-predicts TensorRT's to about the noise of quantizing again (design notes TENSORRT.md, section 8). How large that noise is
-shows a second run with ONNX Runtime's optimizations, which fuse and round elsewhere as the device does. Latency is not emulated: a CPU's says
-nothing of a GPU's. An estimate from the target's peaks says what it cannot be below.
+Accuracy is emulated: ONNX Runtime computes each graph node by node, every FP16 result rounded (`quantize.emulate`),
+which predicts TensorRT's to about the noise of quantizing again (design notes TENSORRT.md, section 8). How large that
+noise is shows a second run with ONNX Runtime's optimizations, which fuse and round elsewhere as the device does.
+Latency is not emulated: a CPU's says nothing of a GPU's. An estimate from the target's peaks says what it cannot be
+below.
 """
 
 from __future__ import annotations
