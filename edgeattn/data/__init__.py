@@ -15,6 +15,7 @@ _NOT_FORMATS = {
     "calibration",
     "degrade",
     "download",
+    "kept",
     "labelled",
     "scene_plan",
     "scene_render",

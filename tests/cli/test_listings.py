@@ -138,7 +138,7 @@ def test_models(within):
     values = json.loads(within("models", "--json").out)
     assert values["se_resnet"] == {
         "task": "classify",
-        "settings": {"depth": 20, "width": 16, "reduction": 8, "stem_stride": 1},
+        "settings": {"depth": 20, "width": None, "reduction": 8, "stem_stride": 1},
     }
 
 
