@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.quantize.policy import MOVING, NORMALISATIONS
 
+# Both as in `lint.overflow`, which finds what is kept back here: neither room may import the other.
 LIMIT = 6e4  # of 65504: the device rounds elsewhere than calibration did
 LARGE_SUM = 1000
 """Terms from which a sum stays FP32, whatever their size."""

@@ -186,14 +186,12 @@ def test_sums(side, largest_value, stays, hand_made):
 def test_softmax_is_fp16_between_fp16_products(attention_network):
     """A cast on either side would keep TensorRT from fusing attention."""
     half = to_fp16(attention_network)
-    kinds = {node.op_type: set() for node in half.graph.node}
     makers = {name: made for made in half.graph.node for name in made.output}
-    for made in half.graph.node:
-        if made.op_type == "Softmax":
-            assert made.output[0].endswith("_fp16")
-            assert makers[made.input[0]].op_type != "Cast"
-    assert "Softmax" in kinds
-    assert "Softmax" not in {reason.split()[0] for reason in kept(attention_network, {}).values()}
+    softmaxes = [made for made in half.graph.node if made.op_type == "Softmax"]
+    assert softmaxes
+    for made in softmaxes:
+        assert made.output[0].endswith("_fp16")
+        assert makers[made.input[0]].op_type != "Cast"
 
 
 def test_the_signed_form_takes_the_ranges_too(monkeypatch):
