@@ -27,6 +27,7 @@ from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
 from edgeattn.measure.latency import measure_latency
 from edgeattn.pipeline import stages
 from edgeattn.pipeline.checks import timed_frames
+from edgeattn.pipeline.context import Context, framing
 from edgeattn.recipe import load_recipe, load_target
 from edgeattn.tasks.base import Views
 
@@ -43,14 +44,14 @@ def plain(folder: Path, *, threads: int) -> Runner:
 def compare(recipe: str, store: Path, seconds: float, threads: int | None) -> dict[str, object]:
     """The figures of one recipe."""
     overrides = [] if threads is None else [f"measure.threads={threads}"]
-    context = stages.Context(
+    context = Context(
         load_recipe(recipe, overrides), load_target("cpu"), Store(store), data_root(), lambda done, total, text: None
     )
     trained = stages.train(context)
     exported = stages.export(context, trained)
     engine = stages.compile_engine(context, stages.quantize(context, exported, Precision.INT8), Precision.INT8)
     samples = [context.splits.evaluation[i] for i in range(len(context.splits.evaluation))]
-    framings = [stages.framing(context, sample) for sample in samples]
+    framings = [framing(context, sample) for sample in samples]
     targets = [sample.target for sample in samples]
     task = tasks.find(context.recipe.task)
 

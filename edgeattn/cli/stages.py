@@ -53,7 +53,7 @@ def run_until(
 ) -> int:
     """Validate everything first, run, write the report, print the closing summary; returns the exit code."""
     from edgeattn import pipeline, report
-    from edgeattn.pipeline.stages import Context
+    from edgeattn.pipeline.context import Context
     from edgeattn.pipeline.validate import validate
     from edgeattn.report.schema import plain
 

@@ -15,7 +15,9 @@ Matrix = NDArray[np.float64]
 
 _ROUNDS = 10
 _SHRINK = 0.6  # of the residual that still counts, from one round of the robust solve to the next
+_SETTLED = 1e-4  # in conditioned units, in which the points' mean distance from their centre is the root of 2
 _RIDGE = 1e-9  # of the normal matrix's mean diagonal: matches on one line have an answer, though not a good one
+_DIAGONAL = np.diag_indices(8)
 
 
 def corners(height: int, width: int) -> Matrix:
@@ -69,9 +71,9 @@ def fit_homography(
     Weighted least squares of the distance in image b, solved again and again with the weights
     `w_i (c^2 / (c^2 + r_i^2))^2` (Geman and McClure) of the last residuals r. The scale c begins at three times the
     median residual and shrinks to `noise_px`, so that all matches have a say first and only those that agree do in the
-    end (graduated non-convexity: Yang et al., 2020, arXiv:1909.08605). It needs no random samples and always takes the
-    same time. Where the matches do not support a homography that keeps the points in front of the camera, the answer
-    is the best affine map, and the identity where not even that exists.
+    end (graduated non-convexity: Yang et al., 2020, arXiv:1909.08605). It needs no random samples, and ends after ten
+    rounds or as soon as one moves nothing. Where the matches do not support a homography that keeps the points in front
+    of the camera, the answer is the best affine map, and the identity where not even that exists.
     """
     a, b, w = (np.asarray(values, np.float64) for values in (points_a, points_b, weights))
     if len(a) < 4 or not (np.isfinite(b).all() and np.isfinite(w).all()) or (w > 0).sum() < 4:
@@ -79,21 +81,22 @@ def fit_homography(
     to_a, to_b = _conditioning(a), _conditioning(b)
     x, u = project(to_a, a), project(to_b, b)
     noise = noise_px * to_b[0, 0]
-    rows = _rows(x, u)
-    depth = np.ones(len(x))
-    robust = np.ones(len(x))
-    scale = np.inf
-    solution = np.eye(3)
+    places, equations = np.column_stack((x, np.ones(len(x)))), _equations(x, u)
+    depth, robust = np.ones(len(x)), np.ones(len(x))
+    scale, solution = np.inf, np.eye(3)
     for _ in range(_ROUNDS):
-        found = _solve(*rows, w * robust / depth**2)
-        if found is None or not (found[2, :2] @ x.T + 1.0 > 0.1).all():
+        before, found = solution, _solve(equations, w * robust / depth**2)
+        if found is None or (places @ found[2] <= 0.1).any():
             found = _affine(x, u, w * robust)
         solution = found
-        depth = np.maximum(x @ solution[2, :2] + 1.0, 0.1)
-        squares = ((project(solution, x) - u) ** 2).sum(axis=1)
-        median = float(np.sqrt(_weighted_median(squares, w)))
-        scale = max(noise, min(scale * _SHRINK, 3.0 * median))
+        moved = places @ solution.T
+        depth = np.maximum(moved[:, 2], 0.1)
+        apart = moved[:, :2] / moved[:, 2:] - u
+        squares = np.einsum("ij,ij->i", apart, apart)
+        scale = max(noise, min(scale * _SHRINK, 3.0 * float(np.sqrt(_weighted_median(squares, w)))))
         robust = (scale**2 / (scale**2 + squares)) ** 2
+        if scale == noise and np.abs(solution - before).max() < _SETTLED:
+            break
     matrix = np.linalg.inv(to_b) @ solution @ to_a
     return np.asarray(matrix / matrix[2, 2])
 
@@ -106,23 +109,24 @@ def _conditioning(points: Matrix) -> Matrix:
     return np.array([[scale, 0.0, -scale * centre[0]], [0.0, scale, -scale * centre[1]], [0.0, 0.0, 1.0]])
 
 
-def _rows(x: Matrix, u: Matrix) -> tuple[Matrix, Matrix]:
-    """The two equations of each match in the eight unknowns: `(2, P, 8)` and their right sides `(2, P)`."""
-    rows = np.zeros((2, len(x), 8))
+def _equations(x: Matrix, u: Matrix) -> Matrix:
+    """The two equations of each match in the eight unknowns, the right side last: `(2, P, 9)`."""
+    rows = np.zeros((2, len(x), 9))
     for axis in range(2):
         rows[axis, :, 3 * axis : 3 * axis + 2] = x
         rows[axis, :, 3 * axis + 2] = 1.0
-        rows[axis, :, 6:] = -u[:, axis : axis + 1] * x
-    return rows, np.ascontiguousarray(u.T)
+        np.multiply(x, -u[:, axis : axis + 1], out=rows[axis, :, 6:8])
+        rows[axis, :, 8] = u[:, axis]
+    return rows
 
 
-def _solve(rows: Matrix, right: Matrix, weights: Matrix) -> Matrix | None:
+def _solve(equations: Matrix, weights: Matrix) -> Matrix | None:
     """Weighted least squares by the normal equations; None where they have no finite solution."""
-    weighted = (rows * weights[:, None]).reshape(-1, 8)
-    normal = weighted.T @ rows.reshape(-1, 8)
-    normal[np.diag_indices(8)] += _RIDGE * np.trace(normal) / 8.0
+    system = (equations * weights[:, None]).reshape(-1, 9).T @ equations.reshape(-1, 9)
+    normal, right = system[:8, :8], system[:8, 8]
+    normal[_DIAGONAL] += _RIDGE * normal.trace() / 8.0
     try:
-        found = np.linalg.solve(normal, weighted.T @ right.reshape(-1))
+        found = np.linalg.solve(normal, right)
     except np.linalg.LinAlgError:
         return None
     return np.append(found, 1.0).reshape(3, 3) if np.isfinite(found).all() else None

@@ -11,10 +11,11 @@ from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, select
 from edgeattn.pipeline import bundling, checks, deferred, gate, given, stages
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.place import HERE, place_of
 from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import Row, built, unlike_its_file
-from edgeattn.pipeline.stages import ORDER, Context
+from edgeattn.pipeline.stages import ORDER
 from edgeattn.pipeline.state import Run
 
 

@@ -11,7 +11,8 @@ from edgeattn import __version__, host, tasks
 from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.bundle.golden import SelfTest
 from edgeattn.errors import StageFailed
-from edgeattn.pipeline.stages import Context, backend_modules, data_record, prepared
+from edgeattn.pipeline.context import Context, prepared
+from edgeattn.pipeline.stages import backend_modules, data_record
 from edgeattn.provenance import code_version, library_versions
 
 GOLDEN_SAMPLES = 4

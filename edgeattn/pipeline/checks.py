@@ -21,8 +21,9 @@ from edgeattn.backends.base import Runner
 from edgeattn.board import describe_device, settings
 from edgeattn.data.base import Sample, sources
 from edgeattn.framing import Framing
+from edgeattn.pipeline.context import Context, framing
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context, backend_modules, data_record, framing
+from edgeattn.pipeline.stages import backend_modules, data_record
 from edgeattn.provenance import code_version, library_versions
 
 REFERENCE = "train/fp32"

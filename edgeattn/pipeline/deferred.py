@@ -19,7 +19,8 @@ from edgeattn.artifact import Artifact, Precision, Stage
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.measure.select import Selection, misses
 from edgeattn.metrics.tensors import sums_by_name
-from edgeattn.pipeline import checks, gate, stages
+from edgeattn.pipeline import checks, gate
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.rows import Row
 from edgeattn.pipeline.state import Run
 
@@ -29,7 +30,7 @@ from edgeattn.pipeline.state import Run
 _PREFERRED = ("fp16", "int8", "fp32")
 
 
-def noise(context: stages.Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
+def noise(context: Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
     """The emulated `row` with how far ONNX Runtime's optimizations move its outputs: such differences a device makes
     too."""
     fused = replace(row, emulated=False)
@@ -77,7 +78,7 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
     return [row for row in rows if row.status == "deferred"]
 
 
-def roofline(context: stages.Context, graph: Artifact) -> dict[str, Any] | None:
+def roofline(context: Context, graph: Artifact) -> dict[str, Any] | None:
     """The least time on the target by `measure.roofline`, labelled an estimate; None where no hardware is described."""
     from edgeattn.lint.reading import read
     from edgeattn.lint.work import work

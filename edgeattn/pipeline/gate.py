@@ -8,9 +8,10 @@ from pathlib import Path
 from edgeattn.artifact import Artifact
 from edgeattn.errors import ModelError
 from edgeattn.pipeline import stages
+from edgeattn.pipeline.context import Context
 
 
-def measured(context: stages.Context, exported: Artifact) -> Path | None:
+def measured(context: Context, exported: Artifact) -> Path | None:
     """`stages.ranges`; None where the target has no rules, or the graph cannot be run, which its rows say."""
     if context.target.tensorrt is None:
         return None
@@ -20,7 +21,7 @@ def measured(context: stages.Context, exported: Artifact) -> Path | None:
         return None
 
 
-def refusal(context: stages.Context, graph: Artifact, ranges: Path | None) -> tuple[str | None, tuple[str, ...]]:
+def refusal(context: Context, graph: Artifact, ranges: Path | None) -> tuple[str | None, tuple[str, ...]]:
     """Why the target would refuse `graph` or compute something else (None when it would not), and notes on the rest.
 
     `ranges`: the file of the FP32 graph's, by which FP16 is judged.

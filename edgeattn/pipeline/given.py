@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.artifact import PROVENANCE, WEIGHT_FILES, sha256_file
-from edgeattn.pipeline.stages import Context, data_record
+from edgeattn.pipeline.context import Context
+from edgeattn.pipeline.stages import data_record
 
 
 def notes(context: Context) -> tuple[str, ...]:

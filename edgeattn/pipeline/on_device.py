@@ -20,8 +20,9 @@ from edgeattn.board import meanwhile_in_words, settings
 from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, StorageError
 from edgeattn.measure import select
 from edgeattn.pipeline import bundling, checks
+from edgeattn.pipeline.context import Context, prepared
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context, backend_modules, data_record, prepared
+from edgeattn.pipeline.stages import backend_modules, data_record
 from edgeattn.provenance import code_version
 from edgeattn.remote.device import Device
 from edgeattn.remote.shards import read_shards, shards_in, write_shards

@@ -15,7 +15,7 @@ from edgeattn.artifact import Artifact
 from edgeattn.data.base import Sample
 from edgeattn.imaging import Frame, View, encode_png
 from edgeattn.pipeline.checks import REFERENCE, load_outputs
-from edgeattn.pipeline.stages import Context, framing
+from edgeattn.pipeline.context import Context, framing
 from edgeattn.tasks.base import Task
 
 _EXAMPLES = 8

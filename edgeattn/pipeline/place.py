@@ -8,9 +8,9 @@ from typing import Protocol
 from edgeattn import backends, host
 from edgeattn.artifact import Artifact, Precision
 from edgeattn.pipeline import bundling, checks, stages
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.on_device import OnDevice
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context
 
 
 class Place(Protocol):

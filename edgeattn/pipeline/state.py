@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from edgeattn.artifact import Artifact
 from edgeattn.measure.select import Limits, Selection
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.rows import Row
-from edgeattn.pipeline.stages import Context
 
 
 @dataclass

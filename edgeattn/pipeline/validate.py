@@ -11,7 +11,8 @@ from edgeattn import backends, data, models, tasks
 from edgeattn.artifact import Precision, Stage
 from edgeattn.errors import EdgeattnError, MissingLibrary, ModelError, RecipeError, reason
 from edgeattn.pipeline import stages
-from edgeattn.pipeline.stages import ORDER, Context
+from edgeattn.pipeline.context import Context
+from edgeattn.pipeline.stages import ORDER
 from edgeattn.quantize import calibration
 from edgeattn.recipe import parse_settings
 from edgeattn.tasks.base import Task

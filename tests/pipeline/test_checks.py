@@ -17,8 +17,8 @@ from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import MachineError
 from edgeattn.measure import candidate, latency
 from edgeattn.pipeline import checks
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.rows import Row, built
-from edgeattn.pipeline.stages import Context
 from edgeattn.recipe import Recipe, Target
 
 RECIPE = {

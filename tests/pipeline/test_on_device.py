@@ -12,9 +12,9 @@ from edgeattn.artifact import Precision, Stage, Store
 from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import ConnectionFailed, MachineError, StageFailed
 from edgeattn.pipeline import checks
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.on_device import OnDevice
 from edgeattn.pipeline.rows import Row, built
-from edgeattn.pipeline.stages import Context
 from edgeattn.recipe import Recipe, Target
 from edgeattn.remote.device import Device, Done
 from edgeattn.remote.host import Host

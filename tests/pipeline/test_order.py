@@ -12,7 +12,7 @@ from edgeattn import backends, host, pipeline, report
 from edgeattn.artifact import Stage, Store
 from edgeattn.errors import MissingLibrary, ModelError, StageFailed, StorageError
 from edgeattn.pipeline import bundling, checks, gate, pictures, result, stages
-from edgeattn.pipeline.stages import Context
+from edgeattn.pipeline.context import Context
 from edgeattn.recipe import Recipe, Target
 
 RECIPE = {

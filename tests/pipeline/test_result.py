@@ -9,7 +9,7 @@ import pytest
 
 from edgeattn.artifact import Stage, Store
 from edgeattn.pipeline import result
-from edgeattn.pipeline.stages import Context
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.state import Run
 from edgeattn.recipe import Recipe, Target
 

@@ -15,7 +15,7 @@ from edgeattn.data import clean, warps
 from edgeattn.data.base import Sample, Splits, sample_hash, set_hash
 from edgeattn.errors import DataError, ModelError
 from edgeattn.pipeline import stages
-from edgeattn.pipeline.stages import Context
+from edgeattn.pipeline.context import Context, prepared
 from edgeattn.recipe import Recipe, Target
 
 RECIPE = {
@@ -56,14 +56,14 @@ def context(tmp_path):
 @pytest.mark.parametrize(("count", "made"), [(None, 3), (2, 2), (9, 3)])
 def test_one_call_for_each_sample(context, count, made):
     samples = Images(Sample(noise(8, 8, i), 0) for i in range(3))
-    calls = stages.prepared(context(), samples, count)
+    calls = prepared(context(), samples, count)
     assert [list(call) for call in calls] == [["frame"]] * made
     assert all((call["frame"][0] == sample.frame).all() for call, sample in zip(calls, samples, strict=False))
 
 
 def test_two_frames_in_one_call(context):
     first, second = noise(8, 8), noise(8, 8, 1)
-    (call,) = stages.prepared(context(task="align"), Images([Sample(first, np.eye(3), second)]))
+    (call,) = prepared(context(task="align"), Images([Sample(first, np.eye(3), second)]))
     assert list(call) == ["frame_a", "frame_b"]
     assert (call["frame_a"][0] == first).all() and (call["frame_b"][0] == second).all()
 
@@ -80,7 +80,7 @@ def tiles(context, samples, count):
         for top in range(0, sample.frame.shape[0], 8)
         for left in range(0, sample.frame.shape[1], 8)
     }
-    return [known[call["frame"].tobytes()] for call in stages.prepared(made, samples, count)]
+    return [known[call["frame"].tobytes()] for call in prepared(made, samples, count)]
 
 
 def test_of_tiled_samples_the_middle_comes_first(context):

@@ -13,7 +13,7 @@ from edgeattn.data.degrade import Degradation
 from edgeattn.errors import DataError, MissingLibrary, ModelError, RecipeError
 from edgeattn.pipeline import stages
 from edgeattn.pipeline import validate as validation
-from edgeattn.pipeline.stages import Context
+from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.validate import validate
 from edgeattn.recipe import Recipe, Target
 
