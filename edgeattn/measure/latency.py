@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ Rounds = Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Parent:
-    """`ratio` = this latency divided by that of `variant`, from the same rounds: below 1 is faster."""
+    """`ratio` = this latency divided by that of `variant`, the fastest of the parents, from the same rounds: below 1 is
+    faster."""
 
     variant: str
     ratio: float
@@ -134,7 +136,7 @@ def summarize_rounds(
     rounds: Mapping[str, Rounds],
     *,
     reference: str,
-    parents: Mapping[str, str],
+    parents: Mapping[str, Sequence[str]],
     threads: Mapping[str, int],
     protocols: Mapping[str, str],
     throttled: bool | None,
@@ -149,8 +151,9 @@ def summarize_rounds(
         all_ms = np.array([ns for turn in turns for ns in turn], np.float64) / 1e6
         ratio, ratio_ci95 = ratio_of_rounds(medians[name], medians[reference], seed=seed)
         parent = None
-        if name in parents:
-            parent = Parent(parents[name], *ratio_of_rounds(medians[name], medians[parents[name]], seed=seed))
+        if others := parents.get(name):
+            fastest = min(others, key=lambda other: statistics.median(medians[other]))
+            parent = Parent(fastest, *ratio_of_rounds(medians[name], medians[fastest], seed=seed))
         kept = np.random.default_rng(seed).choice(all_ms.size, min(all_ms.size, MAX_SAMPLES), replace=False)
         peak = peak_rss_bytes[name]
         results[name] = Latency(
@@ -180,14 +183,14 @@ def measure_latency(
     frames: Sequence[Sequence[Tensors]],
     *,
     reference: str,
-    parents: Mapping[str, str],
+    parents: Mapping[str, Sequence[str]],
     seconds: float = 3.0,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     timeout_s: float = 600.0,
     root: Path = ROOT,
 ) -> Measured:
-    """Measure all candidates against `reference`, and each against its parent where `parents` names one.
+    """Measure all candidates against `reference`, and each against the fastest of its `parents`, where any are named.
 
     `frames` are a handful of real ones, each as the engine calls that it needs (batch 1), which are timed together as
     one; all of as many calls, and each input of one size throughout. `timeout_s` limits any one answer of a
@@ -197,7 +200,8 @@ def measure_latency(
     file system in which a board tells of its power and throttling.
     """
     names = [candidate.name for candidate in candidates]
-    if len(set(names)) != len(names) or not {reference, *parents, *parents.values()} <= set(names):
+    asked = {reference, *parents, *chain(*parents.values())}
+    if len(set(names)) != len(names) or not asked <= set(names):
         raise ValueError(f"unique candidates with the reference and all parents among them are needed, got {names}")
     if not frames:
         raise DataError("Latency needs at least one evaluation frame; the evaluation split is empty.")
@@ -233,7 +237,7 @@ def measure_latency(
     latencies = summarize_rounds(
         {c.name: rounds[c.name] for c in whole},
         reference=reference,
-        parents={name: parent for name, parent in parents.items() if name in peaks and parent in peaks},
+        parents={name: [p for p in others if p in peaks] for name, others in parents.items() if name in peaks},
         threads={c.name: c.threads for c in whole},
         protocols={
             c.name: _protocol(plan, c, warm[c.name], quiet=quiet[c.name], frames=c.frames or frames, seed=seed)

@@ -14,7 +14,7 @@ from edgeattn.pipeline import bundling, checks, deferred, gate, given, stages
 from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.place import HERE, place_of
 from edgeattn.pipeline.result import report
-from edgeattn.pipeline.rows import Row, built, unlike_its_file
+from edgeattn.pipeline.rows import ROUNDED, Row, built, unlike_its_file
 from edgeattn.pipeline.stages import ORDER
 from edgeattn.pipeline.state import Run
 
@@ -59,6 +59,9 @@ def _stages(state: Run, until: Stage) -> None:
 
 def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
     """The graphs that were made and passed their check; FP32 and BF16 run the exported one (docs/decisions.md)."""
+    from edgeattn.quantize.form import of_backend
+
+    rest_is_fp16 = of_backend(state.context.target.backend).rest_is_fp16
 
     def quantized(precision: Precision) -> Row:
         make = stages.quantize
@@ -77,7 +80,11 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
         wide = "FP32" if precision is Precision.FP16 else "float"
         kept = f"{len(record['float_nodes'])} nodes kept in {wide} by {by}"
         skipped = (f"INT8 setting {name} was skipped: {why}" for name, why in record.get("skipped", {}).items())
-        return replace(row, notes=(kept, *skipped))
+        if precision is not Precision.FP16 and not rest_is_fp16:
+            return replace(row, notes=(kept, *skipped))
+        # ONNX Runtime by itself computes such a graph in FP32, in which nothing overflows.
+        rounded = "accuracy with every FP16 result rounded (quantize.emulate)"
+        return replace(row, judge=ROUNDED, notes=(rounded, kept, *skipped))
 
     rows = _checked(state, [quantized(p) for p in state.context.wanted if p in (Precision.FP16, Precision.INT8)])
     return {Precision(row.variant): row.artifact for row in rows if row.artifact is not None}

@@ -27,7 +27,7 @@ from edgeattn.pipeline.stages import backend_modules, data_record
 from edgeattn.provenance import code_version, library_versions
 
 REFERENCE = "train/fp32"
-_BACKENDS = ("torch", "onnxruntime", "openvino", "numpy")
+_BACKENDS = ("torch", "onnx", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
 _ACCURACY_LAYOUT = 3
@@ -63,7 +63,7 @@ def accuracy(
         if run is not None:
             outputs, views = run(work), [framing.views for framing in framings]
         else:
-            runner: Runner = open_entry(row.entry, artifact.path, context.threads)
+            runner: Runner = open_entry(row.judged_by, artifact.path, context.threads)
             try:
                 outputs, views = run_outputs(runner, framings)
             finally:
@@ -149,7 +149,7 @@ def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> 
     return {
         "layout": _ACCURACY_LAYOUT,
         "artifact": _artifact(row).sha256,
-        "entry": row.entry,
+        "entry": row.judged_by,
         "reference": reference and reference.sha256,
         "evaluation": data_record(context).json("data.json")["eval_key"],
         "sources": sources(context.splits.evaluation),
@@ -158,13 +158,13 @@ def _accuracy_inputs(context: Context, row: Row, reference: Artifact | None) -> 
         "host": host.identity(),
         "seed": context.recipe.seed,
         "metric": context.metric.name,
-        "code": code_version("edgeattn.measure.drift", *_executed(context, row)),
+        "code": code_version("edgeattn.measure.drift", *_executed(context, row, row.judged_by)),
         "libraries": library_versions(*_BACKENDS),
     }
 
 
 def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
-    executed = [module for row in rows for module in _executed(context, row)]
+    executed = [module for row in rows for module in _executed(context, row, row.entry)]
     return {
         "layout": _LATENCY_LAYOUT,
         "artifacts": {row.name: _artifact(row).sha256 for row in rows},
@@ -182,28 +182,28 @@ def _latency_inputs(context: Context, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _executed(context: Context, row: Row) -> list[str]:
+def _executed(context: Context, row: Row, entry: str) -> list[str]:
     """The modules that run when the row's model is called: what they do is part of every figure.
 
     PyTorch imports the network's own module by its name, so that no import statement leads to it.
     """
     recipe = context.recipe
     network = [models.module_name(recipe.model.name)] if row.backend == "pytorch" else []
-    return [row.entry.partition(":")[0], *backend_modules(row.backend), tasks.module_name(recipe.task), *network]
+    return [entry.partition(":")[0], *backend_modules(row.backend), tasks.module_name(recipe.task), *network]
 
 
-def parents(rows: Sequence[Row]) -> dict[str, str]:
-    """Whom each row must beat: INT8 the fastest usual float form there is, the others FP32, a bundle its own engine."""
+def parents(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Whom each row must beat: INT8 the fastest of the float forms, the others FP32, a bundle its own engine."""
     names = {row.name for row in rows}
     floats = {"int8": ("fp16", "bf16", "fp32"), "bf16": ("fp32",), "fp16": ("fp32",)}
-    parents = {}
+    found = {}
     for row in rows:
-        found = [f"{row.stage.value}/{variant}" for variant in floats.get(row.variant, ())]
+        wanted = [f"{row.stage.value}/{variant}" for variant in floats.get(row.variant, ())]
         if row.stage is Stage.BUNDLE:
-            found = [f"{Stage.COMPILE.value}/{row.variant}"]
-        if parent := next((name for name in found if name in names), None):
-            parents[row.name] = parent
-    return parents
+            wanted = [f"{Stage.COMPILE.value}/{row.variant}"]
+        if there := [name for name in wanted if name in names]:
+            found[row.name] = there
+    return found
 
 
 def load_outputs(check: Artifact, only: Sequence[int] | None = None) -> Outputs:

@@ -2,7 +2,7 @@
 
 Accuracy is emulated: ONNX Runtime computes each graph node by node, every FP16 result rounded (`quantize.emulate`),
 which predicts TensorRT's to about the noise of quantizing again (design notes TENSORRT.md, section 8). How large that
-noise is shows a second run with ONNX Runtime's optimizations, which fuse and round elsewhere as the device does.
+noise is shows a second run, rounded alike, with ONNX Runtime's optimizations, which fuse as the device does.
 Latency is not emulated: a CPU's says nothing of a GPU's. An estimate from the target's peaks says what it cannot be
 below.
 """
@@ -21,7 +21,7 @@ from edgeattn.measure.select import Selection, misses
 from edgeattn.metrics.tensors import sums_by_name
 from edgeattn.pipeline import checks, gate
 from edgeattn.pipeline.context import Context
-from edgeattn.pipeline.rows import Row
+from edgeattn.pipeline.rows import FUSED, Row
 from edgeattn.pipeline.state import Run
 
 # FP16 first: on tensor cores it is faster than FP32 wherever both were published, while INT8 of attention often is not
@@ -31,20 +31,22 @@ _PREFERRED = ("fp16", "int8", "fp32")
 
 
 def noise(context: Context, row: Row, check: Artifact, reference: Artifact | None) -> Row:
-    """The emulated `row` with how far ONNX Runtime's optimizations move its outputs: such differences a device makes
-    too."""
-    fused = replace(row, emulated=False)
+    """The emulated `row` with how far ONNX Runtime's optimizations move its outputs, FP16 rounded in both runs.
+
+    It fuses nodes and adds in another order, and such differences a device makes too.
+    """
+    fused = replace(row, judge=FUSED)
     try:
         measured, other = checks.accuracy(context, fused, reference)
     except (StageFailed, ModelError) as error:  # it is ONNX Runtime's optimizations that fail, not the graph
-        return replace(row, notes=(*row.notes, f"how far rounding elsewhere moves the outputs is not known: {error}"))
+        return replace(row, notes=(*row.notes, f"how far fusing moves the outputs is not known: {error}"))
     task = tasks.find(context.recipe.task)
     pairs = zip(checks.load_outputs(other), checks.load_outputs(check), strict=True)
     apart = min(total.sqnr_db for total in sums_by_name(task.comparable(*pair) for pair in pairs).values())
     value = (measured.metric or {}).get("value")
     emulation = {"metric": value, "sqnr_db": round(apart, 2) if math.isfinite(apart) else None}
     moved = f"by {apart:.0f} dB SQNR" if math.isfinite(apart) else "not at all"
-    said = f"rounding elsewhere, as a device does, moves the outputs {moved} and gives {value:.4g}"
+    said = f"fused by ONNX Runtime, as a device fuses in its way, the outputs move {moved} and give {value:.4g}"
     return replace(row, emulation=emulation, notes=(*row.notes, said) if value is not None else row.notes)
 
 

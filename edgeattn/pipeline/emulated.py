@@ -1,4 +1,4 @@
-"""Runners that stand in for a device that is not here (`quantize.emulate`); rows name them as their entries."""
+"""Runners that stand in for arithmetic that this machine lacks (`quantize.emulate`); rows name them as entries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from edgeattn.runtime.whole_call import WholeCall, only_bundle
 def load(folder: Path, *, threads: int) -> Runner:
     """The `model.onnx` in `folder`. Raises ModelError."""
     return emulate.load(folder, threads=threads)
+
+
+def load_fused(folder: Path, *, threads: int) -> Runner:
+    """As `load`, by ONNX Runtime with its optimizations: it fuses nodes, as a device does. Raises ModelError."""
+    return emulate.load(folder, threads=threads, as_written=False)
 
 
 def open_bundle(path: Path, *, threads: int) -> Model:

@@ -10,6 +10,8 @@ from edgeattn.artifact import Artifact, Stage
 from edgeattn.measure.select import Candidate
 
 _UNLIKE_DB = 6.0
+# By name, for what they import is heavy: every FP16 result rounded, node by node or fused by ONNX Runtime.
+ROUNDED, FUSED = "edgeattn.pipeline.emulated:load", "edgeattn.pipeline.emulated:load_fused"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Row:
     estimate: dict[str, Any] | None = None
     # How far a second engine of the same graph differs (`runtime.spread`), where that was asked for.
     spread: dict[str, Any] | None = None
+    # The function that accuracy is checked with where it is another than `entry`; module and name.
+    judge: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -48,8 +52,13 @@ class Row:
         if self.stage is Stage.BUNDLE:
             return "edgeattn.pipeline.emulated:load_bundle" if self.emulated else "edgeattn.runtime:load_runner"
         if self.emulated:
-            return "edgeattn.pipeline.emulated:load"
+            return ROUNDED
         return f"edgeattn.backends.{self.backend}:load"
+
+    @property
+    def judged_by(self) -> str:
+        """The function that loads the artifact to check its accuracy."""
+        return self.judge or self.entry
 
     def measured(self, check: Artifact, **fields: Any) -> Row:
         """With fields measured in `check`; the row counts as cached only when its measurements were cached too."""

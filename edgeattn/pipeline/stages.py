@@ -70,6 +70,8 @@ def data_record(context: Context) -> Artifact:
             "eval_sha256": set_hash(hashes["evaluation"]),
             # Other pairs, or other noise, of the same held-back photographs have the same hash here.
             "eval_origins_sha256": set_hash(list(set(origins["evaluation"]))),
+            # Some stages take the first few calibration samples, so that their order counts.
+            "calibration_key": sha256_json(hashes["calibration"]),
             # Checks keep outputs sample by sample, so their key knows the order and the targets too.
             "eval_key": sha256_json([hashes["evaluation"], targets, list(splits.labels)]),
         }
@@ -80,7 +82,7 @@ def data_record(context: Context) -> Artifact:
         "code": code_version("edgeattn.data.base", _format(context)),
         # Of data.json and of what is proven, which this function decides: raise it when a field comes or goes, or when
         # more is proven. It may hold nothing that the images do not decide, such as their folder's name.
-        "layout": 6,
+        "layout": 7,
     }
     # Never forced: it is a pure function of bytes that were just hashed.
     return context.store.build(Stage.CHECK, "data", inputs, make)
@@ -186,7 +188,7 @@ def ranges(context: Context, exported: Artifact) -> Artifact:
     inputs = {
         "model": exported.sha256,
         "samples": _RANGE_SAMPLES,
-        "calibration": data_record(context).json("data.json")["calibration_sha256"],
+        "calibration": data_record(context).json("data.json")["calibration_key"],
         "preprocess": context.preprocess.to_dict(),
         "code": code_version("edgeattn.quantize.ranges", "edgeattn.framing", *backend_modules("onnxruntime")),
         "libraries": library_versions("onnx", "onnxruntime"),
@@ -223,7 +225,7 @@ def quantize(context: Context, exported: Artifact, precision: Precision) -> Arti
         inputs["ranges"] = measured.sha256
     if precision is Precision.INT8:
         inputs["quantize"] = recipe.quantize.model_dump()
-        inputs["calibration"] = data_record(context).json("data.json")["calibration_sha256"]
+        inputs["calibration"] = data_record(context).json("data.json")["calibration_key"]
         inputs["preprocess"] = context.preprocess.to_dict()
         inputs["prepared_by"] = code_version("edgeattn.framing")
         inputs["compared_by"] = code_version(tasks.module_name(recipe.task))

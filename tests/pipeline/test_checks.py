@@ -83,7 +83,7 @@ class Measuring:
         figures = latency.summarize_rounds(
             {name: [[1_000_000]] * 3 for name in names},
             reference=reference,
-            parents={name: parent for name, parent in parents.items() if {name, parent} <= set(names)},
+            parents={name: [p for p in others if p in names] for name, others in parents.items() if name in names},
             threads=dict.fromkeys(names, 1),
             protocols=dict.fromkeys(names, "made up"),
             throttled=None,

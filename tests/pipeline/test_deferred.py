@@ -159,7 +159,7 @@ def test_what_fp16_cannot_hold_is_found_by_the_ranges(tmp_path):
     assert "65504" in why
 
 
-def test_where_rounding_elsewhere_cannot_be_tried_the_row_stays(monkeypatch):
+def test_where_fusing_cannot_be_tried_the_row_stays(monkeypatch):
     """It is ONNX Runtime's optimizations that fail; the graph itself was computed node by node."""
 
     def failing(context, row, reference):
@@ -168,4 +168,4 @@ def test_where_rounding_elsewhere_cannot_be_tried_the_row_stays(monkeypatch):
     monkeypatch.setattr(checks, "accuracy", failing)
     row = deferred.noise(None, a_row("int8"), None, None)
     assert (row.status, row.emulation) == ("deferred", None)
-    assert row.notes == ("how far rounding elsewhere moves the outputs is not known: The fused kernel is broken.",)
+    assert row.notes == ("how far fusing moves the outputs is not known: The fused kernel is broken.",)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeattn.artifact import Artifact, Stage
-from edgeattn.pipeline.rows import Row, built, unlike_its_file
+from edgeattn.pipeline.rows import FUSED, ROUNDED, Row, built, unlike_its_file
 
 
 def artifact(cached=False, seconds=2.0):
@@ -40,6 +42,16 @@ def test_cached_means_that_nothing_was_done(engine, check, status):
 )
 def test_who_loads_it(stage, backend, entry):
     assert Row(stage, "fp32", backend, "ok").entry == entry
+
+
+def test_accuracy_may_be_checked_by_another_function():
+    row = Row(Stage.QUANTIZE, "fp16", "onnxruntime", "ok")
+    assert row.judged_by == row.entry == "edgeattn.backends.onnxruntime:load"
+    rounded = replace(row, judge=ROUNDED)
+    assert (rounded.judged_by, rounded.entry) == ("edgeattn.pipeline.emulated:load", row.entry)
+    for name in (ROUNDED, FUSED):  # by name, so that nothing else notices one that is gone
+        module, _, function = name.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_as_the_contract_has_it():

@@ -14,24 +14,24 @@ def plain(text):
 
 GOLDEN = """\
 | recipe | task | model | parameters | MACs | metric | n | PyTorch FP32 (95 %) | ONNX (95 %) | INT8 graph (95 %) | \
-engine that ships (95 %) | change (95 %) | SQNR dB | time ÷ PyTorch (95 %) | INT8 ÷ float engine (95 %) | passed | \
+engine that ships (95 %) | change (95 %) | SQNR dB | time ÷ PyTorch (95 %) | INT8 ÷ fastest float (95 %) | passed | \
 why this one |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | [digit\\_scenes](digits/report.md) | classify | se\\_resnet | 272.0 k | 41.3 M | top-1, % | 2,000 | 91.35 (90.14 \
 to 92.48) | 91.35 (90.14 to 92.48) | 91.30 (90.09 to 92.43) | INT8 91.25 (90.04 to 92.38) | −0.10 (−0.45 to +0.25) | \
-35.3 | 0.14 (0.14 to 0.15) | 0.76 (0.74 to 0.79) | yes | The fastest variant inside the budget, and measurably \
+35.3 | 0.14 (0.14 to 0.15) | 0.76 (0.74 to 0.79) of BF16 | yes | The fastest variant inside the budget, and measurably \
 faster than BF16. |
 | [scenes\\_detect](my%20boxes/report.md) | detect | attention\\_rcnn | 272.0 k | 41.3 M | mAP50 | 200 | 0.8312 \
 (0.8063 to 0.8561) | 0.8312 (0.8063 to 0.8561) | 0.8312 (0.8063 to 0.8561) | INT8 0.8281 (0.8032 to 0.8530) | \
-−0.0031 (−0.0052 to −0.0011) | 35.3 | 0.14 (0.14 to 0.15) | 0.76 (0.74 to 0.79) | yes | The fastest variant inside \
-the budget, and measurably faster than BF16. |
+−0.0031 (−0.0052 to −0.0011) | 35.3 | 0.14 (0.14 to 0.15) | 0.76 (0.74 to 0.79) of BF16 | yes | The fastest variant \
+inside the budget, and measurably faster than BF16. |
 | [scenes\\_align](align/report.md) | align | attention\\_align | 272.0 k | 41.3 M | corner error, px | 200 | 2.41 \
 (2.34 to 2.48) | 2.41 (2.34 to 2.48) | 2.41 (2.34 to 2.48) | INT8 2.53 (2.46 to 2.60) | +0.12 (+0.05 to +0.19) | \
-35.3 | 0.14 (0.14 to 0.15) | 0.76 (0.74 to 0.79) | no | The fastest variant inside the budget, and measurably faster \
-than BF16. |
+35.3 | 0.14 (0.14 to 0.15) | 0.76 (0.74 to 0.79) of BF16 | no | The fastest variant inside the budget, and measurably \
+faster than BF16. |
 | [scenes\\_restore](restore/report.md) | restore | restore\\_unet | 272.0 k | 41.3 M | psnr, dB | 200 | 30.12 \
 (29.22 to 31.02) | 30.12 (29.22 to 31.02) | 30.12 (29.22 to 31.02) | INT8 30.08 | −0.04 | 35.3 | 0.14 (0.14 to 0.15) \
-| 0.76 (0.74 to 0.79) | yes | The fastest variant inside the budget, and measurably faster than BF16. |
+| 0.76 (0.74 to 0.79) of BF16 | yes | The fastest variant inside the budget, and measurably faster than BF16. |
 | [digit\\_scenes](failed/report.md) | classify | se\\_resnet | 272.0 k | 41.3 M | top-1, % | 2,000 | 91.35 (90.14 \
 to 92.48) | – | – | none | – | – | – | – | no | export/fp32 failed. |
 | [digit\\_scenes](jetson/report.md) | classify | se\\_resnet | 272.0 k | 41.3 M | top-1, % | 2,000 | 91.35 (90.14 \
