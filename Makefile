@@ -57,7 +57,7 @@ bench: $(VENV)/.complete  ## the side-by-side benchmarks
 	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
 
 report: $(VENV)/.complete  ## render reports/ and the tables of README and docs again from their JSON
-	@for file in reports/*/report.json reports/zoo/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn report $$(dirname $$file) > /dev/null || exit 1; done
+	@for file in reports/*/report.json reports/zoo/*/report.json reports/jetson/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn report $$(dirname $$file) > /dev/null || exit 1; done
 	@for file in reports/zoo/*/report.json; do [ -e "$$file" ] || continue; $(BIN)/edgeattn zoo --pages --into README.md --into docs/models.md > /dev/null || exit 1; break; done
 
 clean:  ## remove .venv and the artifact store

@@ -41,6 +41,7 @@ def make(tmp_path):
         (["a"], ["report reports/a"]),
         (["zoo/b", "zoo/c"], ["report reports/zoo/b", "report reports/zoo/c", PAGES]),
         (["a", "zoo/b"], ["report reports/a", "report reports/zoo/b", PAGES]),
+        (["jetson/d"], ["report reports/jetson/d"]),
     ],
 )
 def test_every_report_is_rendered_again_and_the_pages_of_the_zoo(make, tmp_path, reports, calls):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 from edgeattn.artifact import Artifact
@@ -34,7 +35,8 @@ def refusal(context: Context, graph: Artifact, ranges: Path | None) -> tuple[str
     if span is None:
         return None, ()
     path = graph.path / "model.onnx"
-    again = f"edgeattn inspect {path} --target {context.target.name}" + (f" --ranges {ranges}" if ranges else "")
+    command = ["edgeattn", "inspect", str(path), "--target", context.target.name]
+    again = shlex.join(command + (["--ranges", str(ranges)] if ranges else []))
     model, reached = read(path), json.loads(ranges.read_text()) if ranges else {}
     notes = []
     for version in dict.fromkeys(version for version in (span.min, span.max) if version):
