@@ -64,8 +64,8 @@ def compare(model: runtime.Model, settings: warps.Settings, seed: int) -> dict[s
     """Errors and times of the three methods on one evaluation split."""
     methods: dict[str, Callable[[Frame, Frame], Homography]] = {
         "edgeattn": lambda a, b: model(a, b).homography,  # type: ignore[attr-defined]
-        "sift": by_keypoints(cv2.SIFT_create(), cv2.NORM_L2, _RATIO),
-        "orb": by_keypoints(cv2.ORB_create(500), cv2.NORM_HAMMING, None),
+        "sift": by_keypoints(cv2.SIFT_create(), cv2.NORM_L2, _RATIO),  # type: ignore[attr-defined]  # cv2's stubs lack both
+        "orb": by_keypoints(cv2.ORB_create(500), cv2.NORM_HAMMING, None),  # type: ignore[attr-defined]
     }
     pairs = warps.load(settings, data_root(), seed).evaluation
     errors: dict[str, list[float]] = {name: [] for name in methods}

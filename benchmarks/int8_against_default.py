@@ -18,9 +18,11 @@ from typing import Any
 from edgeattn import tasks
 from edgeattn.artifact import Precision, Store
 from edgeattn.backends import openvino, pytorch
+from edgeattn.backends._openvino_library import library
+from edgeattn.backends._openvino_runner import OpenvinoRunner
 from edgeattn.backends.base import Runner
-from edgeattn.backends.openvino import OpenvinoRunner
 from edgeattn.cli.options import data_root
+from edgeattn.data.base import sources
 from edgeattn.errors import MachineError
 from edgeattn.measure.candidate import Candidate
 from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
@@ -36,7 +38,7 @@ THREADS = "EDGEATTN_BENCH_THREADS"
 
 def plain(folder: Path, *, threads: int) -> Runner:
     """`Core().compile_model("model.onnx", "CPU")`, nothing more; OpenVINO chooses the threads unless --threads does."""
-    core = openvino.library().Core()
+    core = library().Core()
     config = {"INFERENCE_NUM_THREADS": threads} if THREADS in os.environ else {}
     return OpenvinoRunner(core.compile_model(str(folder / "model.onnx"), "CPU", config))
 
@@ -62,15 +64,16 @@ def compare(recipe: str, store: Path, seconds: float, threads: int | None) -> di
             runner.close()
 
     reference, views = outputs_of(pytorch.load(trained.path, threads=context.threads))
-    base_metric, base_scores = measure_metric(task, context.metric, reference, targets, views)
+    cut_from = sources(context.splits.evaluation)
+    base_metric, base_scored = measure_metric(task, context.metric, reference, targets, views, sources=cut_from)
     figures: dict[str, object] = {"recipe": recipe, "n": len(samples), "pytorch": base_metric.to_dict()}
     for name, runner in (
         ("default", plain(exported.path, threads=context.threads)),
         ("int8", openvino.load(engine.path, threads=context.threads)),
     ):
         outputs, _ = outputs_of(runner)
-        metric, scores = measure_metric(task, context.metric, outputs, targets, views)
-        drift = measure_drift(task, context.metric, reference, outputs, base_scores, scores, "pytorch")
+        metric, scored = measure_metric(task, context.metric, outputs, targets, views, sources=cut_from)
+        drift = measure_drift(task, context.metric, reference, outputs, base_scored, scored, "pytorch")
         figures[name] = {"metric": metric.to_dict(), "drift": drift.to_dict()}
     measured = measure_latency(
         [

@@ -22,16 +22,17 @@ _ROUNDS, _STEPS = 8, 4
 
 def align(batch: int = 32, side: int = 128) -> Callable[[], torch.Tensor]:
     """The loss of attention_align on random pairs."""
-    network = attention_align.Network(attention_align.Settings(), 0).to(memory_format=torch.channels_last)
-    a, b = torch.randn(2, batch, 3, side, side)
-    pair = [x.contiguous(memory_format=torch.channels_last) for x in (a, b)]
+    network = attention_align.Network(attention_align.Settings(), 0)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it alone
+    a, b = (x.contiguous(memory_format=torch.channels_last) for x in torch.randn(2, batch, 3, side, side))
     targets = torch.eye(3).repeat(batch, 1, 1)
-    return lambda: network.training_loss(*pair, targets, 0.0)
+    return lambda: network.training_loss(a, b, targets, 0.0)
 
 
 def restore(batch: int = 32, side: int = 64) -> Callable[[], torch.Tensor]:
     """The loss of restore_unet on random crops."""
-    network = restore_unet.Network(restore_unet.Settings()).to(memory_format=torch.channels_last)
+    network = restore_unet.Network(restore_unet.Settings())
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as above
     crops = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
     return lambda: network.loss(network(crops), crops, 0.0)
 
@@ -41,7 +42,7 @@ def steps_ms(loss: Callable[[], torch.Tensor]) -> float:
     for _ in range(_STEPS):
         with torch.autocast("cpu", torch.bfloat16):
             value = loss()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
     return (time.perf_counter() - started) / _STEPS * 1e3
 
 
@@ -50,7 +51,8 @@ def main() -> None:
     torch.set_num_threads(2)
     for make in (align, restore):
         loss = make()
-        plain, keeping = [], []
+        plain: list[float] = []
+        keeping: list[float] = []
         for _ in range(_ROUNDS):
             for times, manner in ((plain, nullcontext()), (keeping, kept())):
                 with manner:

@@ -13,6 +13,7 @@ from edgeattn.artifact import sha256_bytes, sha256_json
 from edgeattn.errors import RecipeError
 
 _PACKAGE = Path(__file__).parent
+_CHANGED = "+changes"
 _NAME = __name__.partition(".")[0]
 # What these hold never changes a result: sentences, storage, progress, and values that are hashed themselves.
 _NEUTRAL = frozenset({"edgeattn", "edgeattn.errors", "edgeattn.artifact", "edgeattn.recipe", "edgeattn.progress"})
@@ -63,9 +64,19 @@ def git_revision() -> str | None:
     try:
         _git("ls-files", "--error-unmatch", "__init__.py")
         revision = _git("rev-parse", "HEAD")
-        return revision + ("+changes" if _git("status", "--porcelain", "--", ":/", ":(top,exclude)reports") else "")
+        return revision + (_CHANGED if _git("status", "--porcelain", "--", ":/", ":(top,exclude)reports") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def revision_since(begun: str | None) -> str | None:
+    """The revision of a run that began as `begun`, with `+changes` when the checkout is another by now.
+
+    What is imported late may then be code of after the commit: neither revision alone made the result.
+    """
+    if begun is None or begun == git_revision():
+        return begun
+    return begun.removesuffix(_CHANGED) + _CHANGED
 
 
 def _git(*arguments: str) -> str:

@@ -119,29 +119,6 @@ def student_quantile(degrees: int) -> float:
     return float(z + sum(term / degrees**power for power, term in enumerate(terms, start=1)))
 
 
-def bootstrap_interval(
-    scores: Floats,
-    summarize: Callable[[Floats], float],
-    *,
-    seed: int,
-    groups: Groups | None = None,
-    resamples: int = _RESAMPLES,
-) -> Interval:
-    """Interval for `summarize(scores)`; `scores` is `(N, K)`, one row per sample.
-
-    The middle of the summaries of `resamples` draws with replacement (Efron & Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapter 13) of rows or, with `groups`, of all rows of a group together: samples cut from one
-    photograph resemble each other, and taking each for news would claim more than is known (Davison & Hinkley,
-    "Bootstrap Methods and their Application", 1997, section 3.8). With G rows or groups the middle reaches from
-    `Phi(-t)` to `Phi(t)`, `t = sqrt(G / (G - 1)) t_0.975(G - 1)`: the plain 2.5th and 97.5th percentile are too narrow
-    where G is small (Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69, 2015,
-    on expanded percentiles). `summarize` is called once per resample (a mean of 5000 scores 2000 times: 0.05 s). NaN
-    when a resample has no summary. Of the scores 0 and 1 the resampled means are 0, 1/2 and 1 with chances 1/4, 1/2
-    and 1/4: 0 to 1.
-    """
-    return interval_of(resampled(scores, summarize, seed=seed, groups=groups, resamples=resamples), len(scores), groups)
-
-
 def resampled(
     scores: Floats,
     summarize: Callable[[Floats], float],
@@ -150,36 +127,35 @@ def resampled(
     groups: Groups | None = None,
     resamples: int = _RESAMPLES,
 ) -> Floats:
-    """The summary of each draw of `bootstrap_interval`, `(resamples,)`.
+    """`summarize` of each of `resamples` draws with replacement from `scores` `(N, K)`, one row per sample:
+    `(resamples,)`.
 
-    With the same seed and groups the draws are the same rows, so that those of A minus those of B are a paired
-    bootstrap of the difference, for which neither has to be summarized again.
+    Drawn are rows or, with `groups`, all rows of a group together: samples cut from one photograph resemble each other,
+    and taking each for news would claim more than is known (Davison & Hinkley, "Bootstrap Methods and their
+    Application", 1997, section 3.8). `summarize` is called once per draw (a mean of 5000 scores 2000 times: 0.05 s).
+    Of the scores 0 and 1 the means are 0, 1/2 and 1 with chances 1/4, 1/2 and 1/4.
+
+    With the same N, seed, groups and number the draws are the same rows, so that those of A minus those of B are a
+    paired bootstrap of the difference, for which neither has to be summarized again.
     """
     return np.array([summarize(scores[rows]) for rows in _resampled_rows(len(scores), groups, seed, resamples)])
 
 
 def interval_of(summaries: Floats, n: int, groups: Groups | None = None) -> Interval:
-    """The interval of `bootstrap_interval` from what `resampled` gave for `n` rows."""
-    return _expanded(summaries, _count(n, groups))
+    """The middle of what `resampled` gave for `n` rows, or of A's draws minus B's.
 
-
-def paired_bootstrap_interval(
-    scores_a: Floats,
-    scores_b: Floats,
-    summarize: Callable[[Floats], float],
-    *,
-    seed: int,
-    groups: Groups | None = None,
-    resamples: int = _RESAMPLES,
-) -> Interval:
-    """Interval for `summarize(scores_a) - summarize(scores_b)`, rows being the same samples.
-
-    As `bootstrap_interval`; each resample draws the same rows from both `(N, K)` arrays. Scores that differ by 1 in
-    every row: 1 to 1. NaN when a resample has no summary.
+    Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. With G rows or groups the middle reaches
+    from `Phi(-t)` to `Phi(t)`, `t = sqrt(G / (G - 1)) t_0.975(G - 1)`: the plain 2.5th and 97.5th percentile are too
+    narrow where G is small (Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69,
+    2015, on expanded percentiles). One row alone has no spread. NaN when a draw has no summary. Of the scores 0 and 1:
+    0 to 1. Of the differences of scores that differ by 1 in every row: 1 to 1.
     """
-    _check_paired(scores_a, scores_b)
-    a, b = (resampled(s, summarize, seed=seed, groups=groups, resamples=resamples) for s in (scores_a, scores_b))
-    return interval_of(a - b, len(scores_a), groups)
+    count = _count(n, groups)
+    if count < 2:
+        return _middle(summaries)
+    tail = NormalDist().cdf(-math.sqrt(count / (count - 1)) * student_quantile(count - 1))
+    low, high = np.percentile(summaries, (100 * tail, 100 * (1 - tail)))
+    return float(low), float(high)
 
 
 def paired_permutation(
@@ -290,15 +266,6 @@ def _resampled_rows(n: int, groups: Groups | None, seed: int, resamples: int) ->
 def _every_exchange(count: int) -> NDArray[np.bool_]:
     """`(2 ** count, count)`: every way of exchanging some of `count` pairs."""
     return (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(bool)
-
-
-def _expanded(summaries: Floats, count: int) -> Interval:
-    """The middle of `summaries` of resamples of `count` rows; see `bootstrap_interval`. One row alone has no spread."""
-    if count < 2:
-        return _middle(summaries)
-    tail = NormalDist().cdf(-math.sqrt(count / (count - 1)) * student_quantile(count - 1))
-    low, high = np.percentile(summaries, (100 * tail, 100 * (1 - tail)))
-    return float(low), float(high)
 
 
 def _middle(summaries: Floats) -> Interval:

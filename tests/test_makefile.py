@@ -1,4 +1,4 @@
-"""What the targets of the Makefile call, with a tool that only notes it; what a benchmark does without its bundle."""
+"""What the targets of the Makefile call, with a tool that only notes it; a benchmark without its bundle or its GPU."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def test_without_a_bundle_the_alignment_benchmark_says_so_and_is_no_failure(tmp_
     assert ended.stdout == (
         "There is no bundle in reports/zoo/bsds_align; name one, or make it with: edgeattn zoo bsds_align\n"
     )
+
+
+def test_without_a_gpu_its_benchmark_says_so_and_is_no_failure(tmp_path):
+    script, hidden = ROOT / "benchmarks/cuda_recording.py", {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(script), "--out", "figures.json"]
+    ended = subprocess.run(command, cwd=tmp_path, env=hidden, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "torch finds no GPU here, and what a recorded call saves is to be seen on one alone.\n"
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import pytest
 
 from edgeattn import provenance
 from edgeattn.errors import RecipeError
-from edgeattn.provenance import code_version, git_revision, library_versions
+from edgeattn.provenance import code_version, git_revision, library_versions, revision_since
 
 FILES = {
     "top.py": (
@@ -235,6 +235,13 @@ def test_git_revision(tmp_path, monkeypatch):
     assert git_revision() == clean, "what a run writes is no other code for the next one"
     (tmp_path / "new.txt").write_text("x")
     assert git_revision() == f"{clean}+changes"
+    assert revision_since(clean) == revision_since(f"{clean}+changes") == f"{clean}+changes"
+    git("add", ".")
+    git(*identity, "commit", "-q", "-m", "second")
+    assert git_revision() not in (None, clean)
+    assert revision_since(clean) == revision_since(f"{clean}+changes") == f"{clean}+changes"
+    assert revision_since(git_revision()) == git_revision()
+    assert revision_since(None) is None
 
 
 def test_git_revision_is_the_packages_wherever_it_runs(tmp_path, monkeypatch):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from edgeattn.stats import (
-    bootstrap_interval,
+    interval_of,
     is_steady,
     mcnemar_exact,
     overlaps,
-    paired_bootstrap_interval,
     paired_permutation,
     paired_proportion_interval,
     percentile,
     ratio_of_rounds,
+    resampled,
     student_quantile,
     wilson_interval,
     within_limit,
@@ -23,6 +23,15 @@ from edgeattn.stats import (
 
 def mean(scores):
     return float(scores.mean())
+
+
+def bootstrap(scores, summarize, groups=None, **options):
+    return interval_of(resampled(scores, summarize, groups=groups, **options), len(scores), groups)
+
+
+def paired(scores_a, scores_b, summarize, **options):
+    a, b = (resampled(scores, summarize, **options) for scores in (scores_a, scores_b))
+    return interval_of(a - b, len(scores_a))
 
 
 @pytest.mark.parametrize(
@@ -121,49 +130,49 @@ def test_paired_proportions_refuse(counts):
 
 
 def test_bootstrap_of_two_rows():
-    assert bootstrap_interval(np.array([[0.0], [1.0]]), mean, seed=0) == (0.0, 1.0)
-    assert bootstrap_interval(np.full((5, 1), 3.0), mean, seed=0) == (3.0, 3.0)
+    assert bootstrap(np.array([[0.0], [1.0]]), mean, seed=0) == (0.0, 1.0)
+    assert bootstrap(np.full((5, 1), 3.0), mean, seed=0) == (3.0, 3.0)
 
 
 def test_bootstrap_of_a_mean_meets_the_normal_approximation():
     # 0 and 1 half and half: standard error sqrt(0.25 / 400) = 0.025, interval 0.451 to 0.549.
     scores = np.repeat([[0.0], [1.0]], 200, axis=0)
-    assert bootstrap_interval(scores, mean, seed=1) == pytest.approx((0.451, 0.549), abs=0.005)
+    assert bootstrap(scores, mean, seed=1) == pytest.approx((0.451, 0.549), abs=0.005)
 
 
 def test_bootstrap_keeps_rows_together():
     # The second column is twice the first: their ratio is 2 in every resample, unless columns were drawn apart.
     column = np.arange(1.0, 21.0)
     scores = np.stack((column, 2 * column), axis=1)
-    assert bootstrap_interval(scores, lambda s: float(s[:, 1].sum() / s[:, 0].sum()), seed=0) == (2.0, 2.0)
+    assert bootstrap(scores, lambda s: float(s[:, 1].sum() / s[:, 0].sum()), seed=0) == (2.0, 2.0)
 
 
 def test_bootstrap_is_seeded():
     scores = np.random.default_rng(0).random((50, 1))
-    assert bootstrap_interval(scores, mean, seed=3) == bootstrap_interval(scores, mean, seed=3)
-    assert bootstrap_interval(scores, mean, seed=3) != bootstrap_interval(scores, mean, seed=4)
+    assert bootstrap(scores, mean, seed=3) == bootstrap(scores, mean, seed=3)
+    assert bootstrap(scores, mean, seed=3) != bootstrap(scores, mean, seed=4)
 
 
 def test_bootstrap_without_a_summary_is_nan():
     def first_or_nan(scores):
         return float("nan") if scores.min() == scores.max() else 1.0
 
-    assert all(np.isnan(v) for v in bootstrap_interval(np.array([[0.0], [1.0]]), first_or_nan, seed=0))
+    assert all(np.isnan(v) for v in bootstrap(np.array([[0.0], [1.0]]), first_or_nan, seed=0))
     a, b = np.array([[0.0], [1.0]]), np.zeros((2, 1))
-    assert np.isnan([*paired_bootstrap_interval(a, b, first_or_nan, seed=0)]).all()
+    assert np.isnan([*paired(a, b, first_or_nan, seed=0)]).all()
     assert np.isnan(paired_permutation(a, b, first_or_nan, seed=0))
 
 
 def test_bootstrap_refuses_nothing():
     with pytest.raises(ValueError, match="at least one"):
-        bootstrap_interval(np.zeros((0, 1)), mean, seed=0)
+        bootstrap(np.zeros((0, 1)), mean, seed=0)
 
 
 @pytest.mark.serial
 def test_bootstrap_is_quick_enough():
     scores = np.random.default_rng(0).random((5000, 1))
     started = time.process_time()
-    bootstrap_interval(scores, mean, seed=0)
+    bootstrap(scores, mean, seed=0)
     assert time.process_time() - started < 1.0
 
 
@@ -180,29 +189,29 @@ def test_bootstrap_of_few_rows_is_wide_enough():
         return held / 300
 
     def ours(scores, seed):
-        return bootstrap_interval(scores, mean, seed=seed, resamples=500)
+        return bootstrap(scores, mean, seed=seed, resamples=500)
 
     assert covered(6, ours) > 0.92
     assert covered(12, ours) > 0.92
 
 
 def test_bootstrap_of_one_row_is_that_row():
-    assert bootstrap_interval(np.array([[3.0]]), mean, seed=0) == (3.0, 3.0)
+    assert bootstrap(np.array([[3.0]]), mean, seed=0) == (3.0, 3.0)
 
 
 def test_bootstrap_resamples_groups_whole():
     # Four groups of 25 equal rows know no more than four rows do.
     rows = np.array([[1.0], [2.0], [4.0], [7.0]])
     groups = np.repeat(["a", "b", "c", "d"], 25)
-    grouped = bootstrap_interval(np.repeat(rows, 25, axis=0), mean, seed=0, groups=groups)
-    assert grouped == bootstrap_interval(rows, mean, seed=0)
-    apart = bootstrap_interval(np.repeat(rows, 25, axis=0), mean, seed=0)
+    grouped = bootstrap(np.repeat(rows, 25, axis=0), mean, seed=0, groups=groups)
+    assert grouped == bootstrap(rows, mean, seed=0)
+    apart = bootstrap(np.repeat(rows, 25, axis=0), mean, seed=0)
     assert apart[1] - apart[0] < 0.5 * (grouped[1] - grouped[0])
 
 
 def test_groups_must_be_as_many_as_rows():
     with pytest.raises(ValueError, match="every row has a group, got 2 groups for 3 rows"):
-        bootstrap_interval(np.zeros((3, 1)), mean, seed=0, groups=[1, 2])
+        bootstrap(np.zeros((3, 1)), mean, seed=0, groups=[1, 2])
 
 
 @pytest.mark.parametrize(("degrees", "exact"), [(2, 4.3027), (3, 3.1824), (5, 2.5706), (11, 2.2010), (1000, 1.9623)])
@@ -214,15 +223,15 @@ def test_student_quantile(degrees, exact):
 
 def test_paired_bootstrap_worked_numbers():
     b = np.arange(10.0)[:, None]
-    assert paired_bootstrap_interval(b + 1, b, mean, seed=0) == pytest.approx((1.0, 1.0))
-    assert paired_bootstrap_interval(b, b, mean, seed=0) == (0.0, 0.0)
+    assert paired(b + 1, b, mean, seed=0) == pytest.approx((1.0, 1.0))
+    assert paired(b, b, mean, seed=0) == (0.0, 0.0)
 
 
 def test_paired_bootstrap_uses_the_pairing():
     random = np.random.default_rng(0)
     b = random.normal(0, 10, (200, 1))  # the mean of one side alone is uncertain by 0.7
     a = b - 0.1 + random.normal(0, 0.1, (200, 1))
-    low, high = paired_bootstrap_interval(a, b, mean, seed=0)
+    low, high = paired(a, b, mean, seed=0)
     assert -0.13 < low < -0.1 < high < -0.07
     assert paired_permutation(a, b, mean, seed=0) < 0.01
 
@@ -231,7 +240,7 @@ def test_no_difference_is_seen_in_noise():
     # Differences +1 and -1 half and half: standard error 0.1, interval -+ 0.196.
     b = np.zeros((100, 1))
     a = np.tile([[1.0], [-1.0]], (50, 1))
-    assert paired_bootstrap_interval(a, b, mean, seed=0) == pytest.approx((-0.196, 0.196), abs=0.025)
+    assert paired(a, b, mean, seed=0) == pytest.approx((-0.196, 0.196), abs=0.025)
     assert paired_permutation(a, b, mean, seed=0) > 0.9
 
 
@@ -254,10 +263,9 @@ def test_groups_are_exchanged_whole():
     assert paired_permutation(b - 1, b, mean, seed=0, groups=np.arange(100) % 3) == 2 / 8
 
 
-@pytest.mark.parametrize("compare", [paired_bootstrap_interval, paired_permutation])
-def test_other_samples_cannot_be_paired(compare):
+def test_other_samples_cannot_be_paired():
     with pytest.raises(ValueError, match="one shape"):
-        compare(np.zeros((3, 1)), np.zeros((4, 1)), mean, seed=0)
+        paired_permutation(np.zeros((3, 1)), np.zeros((4, 1)), mean, seed=0)
 
 
 @pytest.mark.parametrize(

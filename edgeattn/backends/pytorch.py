@@ -52,7 +52,9 @@ class _PyTorchRunner:
             raise ModelError("This runner is closed; load the model again.")
         check_inputs(self._specs, inputs)
         with torch.inference_mode():
-            frames = (torch.from_numpy(np.ascontiguousarray(inputs[spec.name])) for spec in self._specs.inputs)
+            # Torch warns of an array that is read-only: such a one is copied.
+            arrays = (np.require(inputs[spec.name], requirements=("C", "W")) for spec in self._specs.inputs)
+            frames = (torch.from_numpy(array) for array in arrays)
             outputs = self._model(*frames)
         values = outputs if isinstance(outputs, tuple) else (outputs,)
         return {spec.name: value.numpy() for spec, value in zip(self._specs.outputs, values, strict=True)}

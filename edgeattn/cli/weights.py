@@ -85,6 +85,13 @@ def _provenance(found: Any, row: dict[str, Any], out: Path, licence: str) -> dic
         "metric": row["metric"],
         "train": (found.get("settings") or {}).get("recipe", {}).get("train"),
         "training_seconds": (found.get("training") or {}).get("seconds"),
-        "host": {key: found["host"][key] for key in ("cpu", "cores", "python")},
+        "host": _host(found),
         "files": {name: sha256_file(out / name) for name in WEIGHT_FILES},
     }
+
+
+def _host(found: Any) -> dict[str, Any]:
+    """The machine, with the GPU where it was trained on one; `host` of a report knows none."""
+    host = {key: found["host"][key] for key in ("cpu", "cores", "python")}
+    gpu = (found.get("training") or {}).get("gpu")
+    return {**host, "gpu": gpu} if gpu else host

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,6 @@ from edgeattn.stats import (
 from edgeattn.tasks.base import MetricSpec, Outputs, Task, Views
 
 Scores = NDArray[np.float64]
-Resampled = NDArray[np.float64]
-"""The metric of each draw of a bootstrap over samples; empty for a binary metric, which needs none."""
 Summary = Callable[[Scores], float]
 
 
@@ -98,6 +97,44 @@ class Drift:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The scores of one model's samples, `(N, K)`, of which all metrics are made, and the bootstrap of `metric`.
+
+    `draws`: the metric of each draw, `(resamples,)`; empty for a binary metric, which needs none. Which samples a draw
+    holds is decided by N, `seed` and `sources` (see `measure_metric`): only draws that agree in these and in the metric
+    can be paired.
+    """
+
+    scores: Scores
+    draws: NDArray[np.float64]
+    metric: str
+    seed: int
+    sources: tuple[str, ...] | None
+
+    def check_pairs_with(self, other: Scored) -> None:
+        """Raises ValueError unless row and draw i of both hold the same samples, and the same metric of them."""
+        mine, theirs = self._drawn(), other._drawn()
+        if mine != theirs:
+            differ = ", ".join(name for name in mine if mine[name] != theirs[name])
+            raise ValueError(f"drift compares the same samples of both models, drawn alike; these differ in: {differ}")
+
+    def _drawn(self) -> dict[str, Any]:
+        shapes = {"samples": self.scores.shape, "number of draws": self.draws.shape}
+        return {**shapes, "metric": self.metric, "seed": self.seed, "sources": self.sources}
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz`; `load` gives the same again."""
+        sources = {} if self.sources is None else {"sources": np.array(self.sources)}
+        np.savez(path, scores=self.scores, draws=self.draws, metric=self.metric, seed=self.seed, **sources)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> Scored:
+        with np.load(path, allow_pickle=False) as found:
+            sources = tuple(found["sources"].tolist()) if "sources" in found else None
+            return cls(found["scores"], found["draws"], str(found["metric"]), int(found["seed"]), sources)
+
+
 def run_outputs(runner: Runner, framings: Iterable[Framing]) -> tuple[list[dict[str, NDArray[Any]]], list[Views]]:
     """The outputs of each sample, batch 1, and how its frames were seen.
 
@@ -131,9 +168,8 @@ def measure_metric(
     *,
     sources: Sequence[str] | None = None,
     seed: int = 0,
-) -> tuple[Metric, Scores, Resampled]:
-    """The metric `spec` with its 95 % interval; the per-sample scores `(N, K)` that all metrics are made of; and what
-    `measure_drift` needs of the bootstrap.
+) -> tuple[Metric, Scored]:
+    """The metric `spec` with its 95 % interval, and what `measure_drift` compares with another model's.
 
     Wilson's interval where scores are right or wrong (`spec.binary`), else a bootstrap over samples. `sources`: what
     each sample was cut from (see `data.base.sources`); None when they are all independent. Raises DataError when there
@@ -143,12 +179,12 @@ def measure_metric(
         raise DataError("There is no sample to evaluate; the evaluation split is empty.")
     scores = np.stack([task.score(*sample) for sample in zip(outputs, targets, views, strict=True)])
     summarize = partial(task.summarize, metric=spec.name)
-    summaries: Resampled = np.zeros(0)
+    draws = np.zeros(0)
     if spec.binary:
         interval = _in_unit(summarize, wilson_interval(float(scores[:, 0].sum()), len(scores)), scores, offset=True)
     else:
-        summaries = resampled(scores, summarize, seed=seed, groups=sources)
-        interval = interval_of(summaries, len(scores), sources)
+        draws = resampled(scores, summarize, seed=seed, groups=sources)
+        interval = interval_of(draws, len(scores), sources)
     metric = Metric(
         name=spec.name,
         unit=spec.unit,
@@ -159,7 +195,7 @@ def measure_metric(
         sources=len(scores if sources is None else set(sources)),
         others={other.name: task.summarize(scores, other.name) for other in task.metrics if other.name != spec.name},
     )
-    return metric, scores, summaries
+    return metric, Scored(scores, draws, spec.name, seed, None if sources is None else tuple(sources))
 
 
 def measure_drift(
@@ -167,31 +203,29 @@ def measure_drift(
     spec: MetricSpec,
     reference_outputs: Sequence[Outputs],
     outputs: Sequence[Outputs],
-    reference_scores: Sequence[NDArray[np.float64]],
-    scores: Sequence[NDArray[np.float64]],
+    reference_scored: Scored,
+    scored: Scored,
     reference_name: str,
-    *,
-    sources: Sequence[str] | None = None,
-    seed: int = 0,
 ) -> Drift:
     """Compare a model with the reference, sample by sample; both were run on the same samples in the same order, and
-    both scores are those of `measure_metric` with the same seed and sources.
+    `measure_metric` scored both with the same metric, seed and sources.
 
     Binary scores: exact McNemar test and Newcombe's interval for paired proportions; others: paired permutation test
-    and paired bootstrap interval, over `sources` (see `measure_metric`). Raises ModelError when the two models' outputs
-    differ in names or shapes.
+    and paired bootstrap interval, over the sources (see `measure_metric`). Raises ModelError when the two models'
+    outputs differ in names or shapes, ValueError when they were not scored alike.
     """
-    (theirs, their_draws), (ours, our_draws) = reference_scores, scores
-    if not len(reference_outputs) == len(outputs) == len(theirs) == len(ours):
-        raise ValueError("drift compares the same samples of both models")
+    scored.check_pairs_with(reference_scored)
+    theirs, ours = reference_scored.scores, scored.scores
+    if not (len(reference_outputs) == len(outputs) == len(ours) and scored.metric == spec.name):
+        raise ValueError("drift compares the same samples of both models, scored in the metric that is asked for")
     summarize = partial(task.summarize, metric=spec.name)
     if spec.binary:
         test = "mcnemar exact"
         interval, p_value = _binary_difference(summarize, ours, theirs)
     else:
         test = "paired permutation"
-        interval = interval_of(our_draws - their_draws, len(ours), sources)
-        p_value = paired_permutation(ours, theirs, summarize, seed=seed, groups=sources)
+        interval = interval_of(scored.draws - reference_scored.draws, len(ours), scored.sources)
+        p_value = paired_permutation(ours, theirs, summarize, seed=scored.seed, groups=scored.sources)
     sums = _sums(task, reference_outputs, outputs, reference_name)
     worst = min(sums, key=lambda name: sums[name].sqnr_db)
     agreement = [task.agreement(o, r) for o, r in zip(outputs, reference_outputs, strict=True)]

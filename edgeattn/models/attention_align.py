@@ -41,8 +41,8 @@ _RIGHT_SHARE = 1 / 32  # of the image's side: a match this near the truth counts
 class Settings:
     """`channels` at 1/2, 1/4 and 1/8 of the size; `fine` channels of the fine scores; `rounds` of self- and
     cross-attention. `photometric` weighs the loss between a and the b that the homography warps onto it, for data
-    whose light is the same in both images; its gradient, that of `grid_sample`, has no deterministic form on CUDA, so
-    that a training on a GPU, which is deterministic, refuses it: train with it on a CPU.
+    whose light is the same in both images; its gradient, that of `grid_sample`, has no deterministic form on CUDA:
+    trained with it on a GPU, two runs of one seed give weights that differ a little.
     """
 
     channels: tuple[int, int, int] = (24, 48, 96)

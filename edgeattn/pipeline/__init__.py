@@ -17,6 +17,7 @@ from edgeattn.pipeline.result import report
 from edgeattn.pipeline.rows import ROUNDED, Row, built, unlike_its_file
 from edgeattn.pipeline.stages import ORDER
 from edgeattn.pipeline.state import Run
+from edgeattn.provenance import git_revision
 
 
 def run(context: Context, on_row: Callable[[Row], None], until: Stage = Stage.BUNDLE) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def run(context: Context, on_row: Callable[[Row], None], until: Stage = Stage.BU
     Raises EdgeattnError where a stage could not run at all, and what the reference raises.
     """
     started = time.monotonic()
-    state = Run(context, on_row)
+    state = Run(context, on_row, git=git_revision())
     _stages(state, until)
     return report(state, time.monotonic() - started, until)
 

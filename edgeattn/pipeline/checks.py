@@ -30,9 +30,9 @@ REFERENCE = "train/fp32"
 _BACKENDS = ("torch", "onnx", "onnxruntime", "openvino", "numpy")
 _LATENCY_FRAMES = 8
 # Of check.json with the arrays beside it, and of latency.json; raise one when its files hold something else.
-_ACCURACY_LAYOUT = 3
+_ACCURACY_LAYOUT = 4
 _LATENCY_LAYOUT = 3
-_SCORES = ("scores.npy", "resampled.npy")
+_SCORES = "scores.npz"
 
 Outputs = list[dict[str, NDArray[Any]]]
 
@@ -54,7 +54,7 @@ def accuracy(
 
     def make(work: Path, out: Path) -> None:
         from edgeattn.measure.candidate import open_entry
-        from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
+        from edgeattn.measure.drift import Scored, measure_drift, measure_metric, run_outputs
 
         context.progress(0, 1, f"checking the accuracy of {row.name}")
         task, seed = tasks.find(context.recipe.task), context.recipe.seed
@@ -69,16 +69,14 @@ def accuracy(
             finally:
                 runner.close()
         origins = sources(context.splits.evaluation)
-        metric, *scores = measure_metric(task, context.metric, outputs, targets, views, sources=origins, seed=seed)
+        metric, scored = measure_metric(task, context.metric, outputs, targets, views, sources=origins, seed=seed)
         record: dict[str, Any] = {"metric": metric.to_dict(), "drift": None}
         if reference is not None:
-            base_scores = [np.load(reference.path / name) for name in _SCORES]
-            compared = (load_outputs(reference), outputs, base_scores, scores, REFERENCE)
-            drift = measure_drift(task, context.metric, *compared, sources=origins, seed=seed)
+            compared = (load_outputs(reference), outputs, Scored.load(reference.path / _SCORES), scored)
+            drift = measure_drift(task, context.metric, *compared, REFERENCE)
             record["drift"] = drift.to_dict()
         _save_outputs(outputs, out / "outputs.npz")
-        for name, values in zip(_SCORES, scores, strict=True):
-            np.save(out / name, values)
+        scored.save(out / _SCORES)
         write_atomic(out / "check.json", json.dumps(record, indent=1))
 
     inputs = {**_accuracy_inputs(context, row, reference), **(where or {})}
@@ -238,9 +236,11 @@ def _save_outputs(outputs: Outputs, path: Path) -> None:
 
 def per_label(context: Context, checks: dict[str, Artifact]) -> dict[str, Any] | None:
     """The metric of each label in each row, where the task has such a thing and a row was checked."""
+    from edgeattn.measure.drift import Scored
+
     task = tasks.find(context.recipe.task)
     values = {
-        name: task.per_label(np.load(check.path / "scores.npy"), len(context.splits.labels))
+        name: task.per_label(Scored.load(check.path / _SCORES).scores, len(context.splits.labels))
         for name, check in checks.items()
     }
     if not values or any(value is None for value in values.values()):

@@ -13,7 +13,7 @@ from edgeattn.board import describe_device
 from edgeattn.measure.select import misses
 from edgeattn.pipeline import checks, pictures, stages
 from edgeattn.pipeline.state import Run
-from edgeattn.provenance import git_revision
+from edgeattn.provenance import revision_since
 from edgeattn.recipe import DataSection
 
 SCHEMA = "edgeattn.report/1"
@@ -33,7 +33,7 @@ def report(state: Run, wall_seconds: float, until: Stage) -> dict[str, Any]:
         "model": recipe.model.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seed": recipe.seed,
-        "git": git_revision(),
+        "git": revision_since(state.git),
         "wall_seconds": round(wall_seconds, 2),
         "host": {**host.describe(), "device": context.device.describe() if context.device else describe_device() or {}},
         "data": {"name": _data_name(recipe.data), **{name: record[name] for name in _DATA}},

@@ -13,7 +13,11 @@ from edgeattn.pipeline.rows import Row
 
 @dataclass
 class Run:
-    """`on_row` hears of every row as soon as it is complete. `accuracy` holds the accuracy check of each row."""
+    """`on_row` hears of every row as soon as it is complete. `accuracy` holds the accuracy check of each row.
+
+    `git`: the commit of the code when the run began (see `provenance.git_revision`); what is committed while a long
+    training goes on must not be credited with its figures.
+    """
 
     context: Context
     on_row: Callable[[Row], None]
@@ -21,6 +25,7 @@ class Run:
     accuracy: dict[str, Artifact] = field(default_factory=dict)
     selection: Selection | None = None
     bundle: Artifact | None = None
+    git: str | None = None
 
     def add(self, *rows: Row) -> None:
         for row in rows:

@@ -20,7 +20,8 @@ from edgeattn.train.augment import Augmentation
 
 
 class Training(pl.LightningModule):
-    """Losses per epoch and the metric on the monitoring split are collected in `history`.
+    """Losses per epoch and the metric on the monitoring split are collected in `history`, in `gpus` the names of those
+    it was trained on, before it was resumed too; none for the CPU.
 
     The metric is watched, never acted on: no checkpoint is chosen by it, the last epoch's weights are the result.
     """
@@ -45,8 +46,13 @@ class Training(pl.LightningModule):
         size = model.description.preprocess
         self.augmentation = Augmentation(settings.augment, task.target, size.height, size.width, degradation)
         self.history: list[dict[str, float]] = []
+        self.gpus: list[str] = []
         self._losses: list[Tensor] = []
         self._scores: list[Any] = []
+
+    def on_train_start(self) -> None:
+        if self.device.type == "cuda" and (name := torch.cuda.get_device_name(self.device)) not in self.gpus:
+            self.gpus.append(name)
 
     def on_train_epoch_start(self) -> None:
         self._losses = []
@@ -95,10 +101,10 @@ class Training(pl.LightningModule):
         self.history.append({"epoch": self.current_epoch + 1, "train_loss": loss, "eval_metric": metric})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["history"] = self.history
+        checkpoint["history"], checkpoint["gpus"] = self.history, self.gpus
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history = checkpoint["history"]
+        self.history, self.gpus = checkpoint["history"], checkpoint["gpus"]
 
     def configure_optimizers(self) -> Any:
         named = list(self.model.named_parameters())

@@ -76,6 +76,7 @@ def train(recipe: Recipe, splits: Splits, work: Path, out: Path, progress: Progr
     record = {
         "history": training.history,
         "params": sum(p.numel() for p in model.parameters()),
+        "gpu": ", ".join(training.gpus) or None,
     }
     write_atomic(out / "training.json", json.dumps(record, indent=1))
 

@@ -195,6 +195,12 @@ def tool(tmp_path: Path) -> Tool:
     return Tool(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def tools() -> Callable[[Path], Tool]:
+    """The tool in another folder, for what several tests look at."""
+    return Tool
+
+
 @pytest.fixture
 def within(tool: Tool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """As `tool`, but in this process: ten times as fast where nothing heavy happens."""

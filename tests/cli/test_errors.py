@@ -342,28 +342,48 @@ LIBRARIES = {
     "for training": ("torch", "train", 'pip install "edgeattn[train]"'),
     "for quantizing": ("nncf", "deploy", 'pip install "edgeattn[train]"'),
 }
-# Stands for an environment without the library: nothing finds it, and importing it fails.
+# Stands for an environment without the libraries: nothing finds them, and importing one fails.
 HIDE = """
 import sys
 class Hidden:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == {name!r}:
+        if name.split(".")[0] in {names!r}:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 import importlib.util
 found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, package=None: None if name == {name!r} else found(name, package)
+importlib.util.find_spec = lambda name, package=None: (
+    None if name.split(".")[0] in {names!r} else found(name, package)
+)
 sys.meta_path.insert(0, Hidden())
-from edgeattn.cli import main
-main()
 """
+START = HIDE + "from edgeattn.cli import main\nmain()\n"
 
 
 @pytest.mark.parametrize(("library", "command", "said"), LIBRARIES.values(), ids=LIBRARIES)
 def test_a_library_that_is_missing(tool, library, command, said):
-    ended = tool(command, "tiny.yaml", "--store", "store", "--out", "out", launch=HIDE.format(name=library))
+    ended = tool(command, "tiny.yaml", "--store", "store", "--out", "out", launch=START.format(names=[library]))
     assert ended.code == 3, ended.err
     a_sentence(ended, said)
     assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_machine_that_only_trains_needs_no_library_of_the_later_stages(tool):
+    """Hidden in every process that it starts too, as the timing ones."""
+    hidden = tool.folder / "hidden"
+    hidden.mkdir()
+    later = ["onnx", "onnxscript", "onnxruntime", "nncf", "openvino", "tensorrt"]
+    (hidden / "sitecustomize.py").write_text(HIDE.format(names=later))
+    small = ("--set", "train.epochs=1", "--set", "data.train=64", "--set", "data.evaluation=20")
+    ended = tool("train", "tiny.yaml", *small, "--store", "store", "--out", "out", FIRST=str(hidden))
+    assert ended.code == 0, ended.err
+    report = json.loads((tool.folder / "out/report.json").read_text())
+    (row,) = report["rows"]
+    assert (row["stage"], row["status"], row["metric"]["n"]) == ("train", "ok", 20)
+    assert row["latency"]["p50_ms"] > 0
+    assert (tool.folder / row["artifact"]["path"] / "weights.safetensors").is_file()
+    refused = tool("export", "tiny.yaml", *small, "--store", "store", "--out", "out", FIRST=str(hidden))
+    assert refused.code == 3 and "onnx, onnxscript, onnxruntime cannot be found" in refused.error
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,16 @@
-"""Every task from a recipe to pictures on a video, on tiny networks: what a camera app would do with the bundle."""
+"""Every task from a recipe to pictures on a video, on tiny networks: what a camera app would do with the bundle.
+
+The videos are drawn here, and a real one where there is one.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,9 +20,20 @@ import yaml
 
 import edgeattn
 
-SIZE, FRAMES = 48, 4
+SIZE, BUNDLE = 48, "own-cpu.edgeattn"
 TILED = {"height": 32, "width": 32, "fit": "tile", "overlap": 8}
 SYSTEMS: dict[str, dict[str, Any]] = {
+    "classify": {
+        "model": {
+            "name": "region_attention",
+            "stages": [8, 8],
+            "grids": [2, 4],
+            "hidden": 8,
+            "attention_output": True,
+        },
+        "input": {"height": 32, "width": 32},
+        "data": {},
+    },
     "segment": {
         "model": {"name": "attention_unet", "widths": [4, 8], "attention_output": True},
         "input": TILED,
@@ -66,23 +85,78 @@ def recipe(task: str) -> dict[str, Any]:
     }
 
 
-def frames(count: int) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Clip:
+    """A video file, and what is to be read from it."""
+
+    path: Path
+    count: int
+    size: tuple[int, int]  # width, height
+
+    def frames(self) -> list[np.ndarray]:
+        capture = cv2.VideoCapture(str(self.path))
+        found = []
+        while (read := capture.read())[0]:
+            found.append(read[1])
+        return found
+
+
+def noise(count: int = 4) -> list[np.ndarray]:
     """Smooth noise that moves, 80 x 64 pixels: neither the network's size nor its shape."""
     wide = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 80 + count, 3), np.uint8), (0, 0), 2)
     return [np.ascontiguousarray(wide[:, i : i + 80]) for i in range(count)]
 
 
-def video(path, images) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (80, 64))
-    for image in images:
-        writer.write(image)
-    writer.release()
+def camera(count: int = 10) -> list[np.ndarray]:
+    """The first frames of a real video, 768 x 432 pixels, as OpenCV decodes them."""
+    path = Path(os.environ.get("EDGEATTN_DATA", "")) / "video/car-detection.mp4"
+    if not (os.environ.get("EDGEATTN_DATA") and path.is_file()):
+        pytest.skip("there is no video/car-detection.mp4 in EDGEATTN_DATA")
+    capture = cv2.VideoCapture(str(path))
+    read = [capture.read() for _ in range(count)]
+    assert all(ok for ok, _ in read), f"{path} is shorter than {count} frames, or cannot be decoded"
+    return [frame for _, frame in read]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Callable[..., Clip]:
+    """`clip(noise)` is those frames as a video file, written once."""
+
+    @cache
+    def written(source: Callable[[], list[np.ndarray]]) -> Clip:
+        images = source()
+        path, size = tmp_path_factory.mktemp("clip") / "clip.avi", images[0].shape[1::-1]
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size)
+        for image in images:
+            writer.write(image)
+        writer.release()
+        return Clip(path, len(images), size)
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def own(tools, tmp_path_factory) -> Callable[[str], Path]:
+    """`own(task)`: what its tiny network was deployed to, once for all tests."""
+
+    @cache
+    def deployed(task: str) -> Path:
+        folder = tmp_path_factory.mktemp(task)
+        (folder / "own.yaml").write_text(yaml.safe_dump(recipe(task)))
+        ended = tools(folder)("deploy", "own.yaml", "--store", "store", "--out", "out")
+        assert ended.code == 0, ended.err
+        return folder / "out"
+
+    return deployed
 
 
 def check(task: str, result: Any, frame: np.ndarray) -> None:
     """The contract's fields, in the frame's own coordinates."""
     high, wide = frame.shape[:2]
-    if task == "segment":
+    if task == "classify":
+        assert sorted(result.class_id) == list(range(len(result.labels)))
+        assert result.confidence.sum() == pytest.approx(1.0, abs=1e-5) and (np.diff(result.confidence) <= 0).all()
+    elif task == "segment":
         assert result.mask.shape == result.confidence.shape == (high, wide)
         assert result.mask.max() < len(result.labels) and 0 <= result.confidence.min() <= result.confidence.max() <= 1
     elif task == "detect":
@@ -103,27 +177,31 @@ def check(task: str, result: Any, frame: np.ndarray) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", SYSTEMS)
-def test_from_recipe_to_a_video_with_overlay(tool, task):
-    (tool.folder / "own.yaml").write_text(yaml.safe_dump(recipe(task)))
-    ended = tool("deploy", "own.yaml", "--store", "store", "--out", "out")
-    assert ended.code == 0, ended.err
-    report = json.loads((tool.folder / "out/report.json").read_text())
+def test_from_recipe_to_a_bundle(own, tool, task):
+    report = json.loads((own(task) / "report.json").read_text())
     assert report["gallery"]["attention"]  # input, attention, FP32 and INT8 results can be shown of every task
     assert {"train/fp32", "compile/int8"} <= report["gallery"]["results"].keys()
     drifts = {f"{row['stage']}/{row['variant']}": row["drift"] for row in report["rows"] if row["drift"]}
     assert {"export/fp32", "quantize/int8", "compile/int8"} <= drifts.keys()
+    test = "mcnemar exact" if task == "classify" else "paired permutation"
     for drift in drifts.values():  # image by image against the reference, on the evaluation split
-        assert (drift["reference"], drift["test"], drift["n"]) == ("train/fp32", "paired permutation", 12)
-    bundle = tool.folder / "out/own-cpu.edgeattn"
-    assert tool("verify", bundle).code == 0
+        assert (drift["reference"], drift["test"], drift["n"]) == ("train/fp32", test, 12)
+    assert tool("verify", own(task) / BUNDLE).code == 0
 
-    images = frames(FRAMES)
-    video(tool.folder / "clip.avi", images)
-    ended = tool("run", bundle, "--source", "clip.avi", "--out", "overlay.mp4")
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [noise, camera], ids=["noise", "a real video"])
+@pytest.mark.parametrize("task", SYSTEMS)
+def test_a_video_with_overlay(own, clip, tool, task, source):
+    video, bundle = clip(source), own(task) / BUNDLE
+    ended = tool("run", bundle, "--source", video.path, "--out", "overlay.mp4")
     assert ended.code == 0, ended.err
-    overlay = cv2.VideoCapture(str(tool.folder / "overlay.mp4"))
-    assert int(overlay.get(cv2.CAP_PROP_FRAME_COUNT)) == FRAMES
+    assert sum(line.endswith(" ms)") for line in ended.out.splitlines()) == video.count
+    overlays = Clip(tool.folder / "overlay.mp4", video.count, video.size).frames()
+    assert len(overlays) == video.count
+    assert all(drawn.shape[1] >= video.size[0] and drawn.shape[0] >= video.size[1] for drawn in overlays)
 
+    images = video.frames()
     with edgeattn.load(bundle) as model:
         taken = images[:2] if task == "align" else images[:1]
         check(task, model(*taken), taken[-1])

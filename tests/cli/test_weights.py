@@ -57,6 +57,17 @@ def test_the_network_and_where_it_is_from(weights, tool):
     assert (provenance["data"], provenance["licence"]) == ({"eval_sha256": "e"}, "free")
 
 
+@pytest.mark.parametrize(
+    ("training", "gpu"),
+    [({}, {}), ({"gpu": None}, {}), ({"gpu": "NVIDIA H100 80GB HBM3"}, {"gpu": "NVIDIA H100 80GB HBM3"})],
+    ids=["a report of before", "on the CPU", "on a GPU"],
+)
+def test_the_machine_that_trained_them(weights, tool, training, gpu):
+    assert weights(lambda found: found["training"].update(training)).code == 0
+    provenance = json.loads((tool.folder / "kept/provenance.json").read_text())
+    assert provenance["host"] == {"cpu": "c", "cores": 2, "python": "3", **gpu}
+
+
 def _spoil(found):
     """What a later `--force` leaves: other files where the report says that its own are."""
     (Path(found["rows"][0]["artifact"]["path"]) / "weights.safetensors").write_text("trained again")

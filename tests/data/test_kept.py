@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeattn.data.base import Sample
+from edgeattn.data.base import Derived, Sample, sources
 from edgeattn.data.kept import Kept
 
 
@@ -38,3 +38,36 @@ def test_what_fits_is_read_once(limit, read):
     assert kept.name(3) == "n3"
     with pytest.raises(IndexError):
         kept[4]
+
+
+def test_where_samples_come_from_is_told_of_those_that_tell_it():
+    class Cut(Counted):
+        def source(self, index):
+            return f"photo {index // 2}"
+
+        def origins(self):
+            return ["hash"]
+
+    kept = Kept(Cut())
+    assert sources(kept) == ["photo 0", "photo 0", "photo 1", "photo 1"]
+    assert isinstance(kept, Derived) and kept.origins() == ["hash"]
+    assert sources(Kept(Counted())) is None and not isinstance(Kept(Counted()), Derived)
+
+
+@pytest.mark.parametrize("limit", [1000, 0])
+def test_nobody_can_change_what_others_read_later(limit):
+    class Pairs(Counted):
+        def __init__(self):
+            super().__init__()
+            self.own = np.zeros((3, 3))
+
+        def __getitem__(self, index):
+            return Sample(np.zeros((2, 2, 3), np.uint8), self.own, np.zeros((2, 2, 3), np.uint8))
+
+    pairs = Pairs()
+    sample = Kept(pairs, limit)[0]
+    for array in (*sample.frames, sample.target):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 1
+    pairs.own += 1  # it is still its owner's to write
+    assert Kept(Counted())[2].target == 2, "a label is no array"

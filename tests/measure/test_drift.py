@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.errors import DataError, ModelError, StageFailed
 from edgeattn.framing import frame_up
 from edgeattn.imaging import Preprocess, View
-from edgeattn.measure.drift import measure_drift, measure_metric, run_outputs
+from edgeattn.measure.drift import Scored, measure_drift, measure_metric, run_outputs
 from edgeattn.tasks import find
 from edgeattn.tasks.base import MetricSpec
 
@@ -125,8 +126,9 @@ def test_non_finite_outputs_are_named(value):
 
 
 def test_binary_metric_has_wilsons_interval_in_its_unit():
-    metric, scores, _ = measured(CLASSIFY, logits(*[1] * 8, 0, 0), [1] * 10)
-    assert scores.tolist() == [[1, 1]] * 8 + [[0, 1]] * 2
+    metric, scored = measured(CLASSIFY, logits(*[1] * 8, 0, 0), [1] * 10)
+    assert scored.draws.size == 0
+    assert scored.scores.tolist() == [[1, 1]] * 8 + [[0, 1]] * 2
     assert metric.value == pytest.approx(80.0)
     assert metric.ci95 == pytest.approx((49.016, 94.332), abs=0.001)
     assert metric.to_dict() == {
@@ -142,13 +144,13 @@ def test_binary_metric_has_wilsons_interval_in_its_unit():
 
 
 def test_error_rates_turn_the_interval_round():
-    metric, *scores = measured(ErrorRate(), logits(*[1] * 8, 0, 0), [1] * 10)
+    metric, scored = measured(ErrorRate(), logits(*[1] * 8, 0, 0), [1] * 10)
     assert metric.value == pytest.approx(20.0)
     assert metric.ci95 == pytest.approx((5.668, 50.984), abs=0.001)
-    _, *worse_scores = measured(ErrorRate(), logits(*[1] * 2, *[0] * 8), [1] * 10)
+    _, worse = measured(ErrorRate(), logits(*[1] * 2, *[0] * 8), [1] * 10)
     spec = ErrorRate.metrics[0]
     drift = measure_drift(
-        ErrorRate(), spec, logits(*[1] * 8, 0, 0), logits(*[1] * 2, *[0] * 8), scores, worse_scores, "train/fp32"
+        ErrorRate(), spec, logits(*[1] * 8, 0, 0), logits(*[1] * 2, *[0] * 8), scored, worse, "train/fp32"
     )
     assert drift.metric_delta == pytest.approx(60.0)
     assert 0 < drift.ci95[0] < 60 < drift.ci95[1]
@@ -156,9 +158,9 @@ def test_error_rates_turn_the_interval_round():
 
 def test_other_metrics_are_bootstrapped():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 1)]
-    metric, scores, draws = measured(Mean(), outputs, [0, 0], seed=0)
-    assert set(draws) == {0.0, 0.5, 1.0}
-    assert scores.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+    metric, scored = measured(Mean(), outputs, [0, 0], seed=0)
+    assert set(scored.draws) == {0.0, 0.5, 1.0}
+    assert scored.scores.tolist() == [[0.0, 0.0], [1.0, 1.0]]
     assert (metric.value, metric.ci95, metric.unit) == (0.5, (0.0, 1.0), "dB")
 
 
@@ -166,11 +168,11 @@ def test_the_tasks_other_metrics_come_along():
     """0, 1, 1, 2: mean 1, three of four above a quarter. Which of the two is asked for changes places with it."""
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 1, 1, 2)]
     views = [()] * 4
-    mean, scores, _ = measure_metric(Mean(), Mean.metrics[0], outputs, [0] * 4, views)
-    high, same, _ = measure_metric(Mean(), Mean.metrics[1], outputs, [0] * 4, views)
+    mean, scored = measure_metric(Mean(), Mean.metrics[0], outputs, [0] * 4, views)
+    high, same = measure_metric(Mean(), Mean.metrics[1], outputs, [0] * 4, views)
     assert (mean.name, mean.value, dict(mean.others)) == ("mean", 1.0, {"high": 75.0})
     assert (high.name, high.unit, high.value, dict(high.others)) == ("high", "%", 75.0, {"mean": 1.0})
-    assert (scores == same).all()
+    assert (scored.scores == same.scores).all()
     assert high.ci95[0] < 75 < high.ci95[1] <= 100
     assert mean.to_dict()["others"] == {"high": 75.0}
 
@@ -190,8 +192,8 @@ def test_the_score_sees_how_the_frame_was_seen():
             return np.array([views[0].matrix[0, 0], float(views[0].frame.shape[1])])
 
     (framing,) = (frame_up(Preprocess(2, 2), [np.zeros((4, 8, 3), np.uint8)], ["x"]),)
-    _, scores, _ = measure_metric(Where(), Where.metrics[0], [{"y": np.ones((1, 2))}], [0], [framing.views])
-    assert scores.tolist() == [[0.5, 8.0]]
+    _, scored = measure_metric(Where(), Where.metrics[0], [{"y": np.ones((1, 2))}], [0], [framing.views])
+    assert scored.scores.tolist() == [[0.5, 8.0]]
 
 
 def test_nothing_to_evaluate():
@@ -202,9 +204,9 @@ def test_nothing_to_evaluate():
 
 
 def drift_of(task, reference, outputs, targets):
-    _, *reference_scores = measured(task, reference, targets)
-    _, *scores = measured(task, outputs, targets)
-    return measure_drift(task, task.metrics[0], reference, outputs, reference_scores, scores, "train/fp32")
+    _, reference_scored = measured(task, reference, targets)
+    _, scored = measured(task, outputs, targets)
+    return measure_drift(task, task.metrics[0], reference, outputs, reference_scored, scored, "train/fp32")
 
 
 def test_binary_drift_by_hand():
@@ -242,13 +244,17 @@ def test_drift_has_the_contracts_fields():
 
 def test_samples_of_one_source_count_as_one():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (0, 0, 1, 1)]
-    metric, *scores = measured(Mean(), outputs, [0] * 4, sources=["a", "a", "b", "b"])
-    assert (metric.n, metric.sources, metric.ci95) == (4, 2, (0.0, 1.0))
     better = [{"y": o["y"] + 1} for o in outputs]
-    _, *higher = measured(Mean(), better, [0] * 4, sources=["a", "a", "b", "b"])
-    args = (Mean(), Mean.metrics[0], outputs, better, scores, higher, "train/fp32")
-    assert measure_drift(*args, sources=["a", "a", "b", "b"]).p_value == 2 / 4
-    assert measure_drift(*args).p_value == 2 / 16
+
+    def p_value(**sources):
+        (metric, scored), (_, higher) = (measured(Mean(), values, [0] * 4, **sources) for values in (outputs, better))
+        drift = measure_drift(Mean(), Mean.metrics[0], outputs, better, scored, higher, "train/fp32")
+        return metric, drift.p_value
+
+    metric, p = p_value(sources=["a", "a", "b", "b"])
+    assert (metric.n, metric.sources, metric.ci95) == (4, 2, (0.0, 1.0))
+    assert p == 2 / 4
+    assert p_value()[1] == 2 / 16
 
 
 def test_paired_statistics_for_other_metrics():
@@ -270,7 +276,7 @@ def test_drift_counts_in_the_metric_that_is_asked_for():
     outputs = [{"y": np.full((1, 2), v, np.float32)} for v in (1, 1, 0, 0)]
     views = [()] * 4
     spec = Mean.metrics[1]
-    scores = [measure_metric(Mean(), spec, values, [0] * 4, views)[1:] for values in (reference, outputs)]
+    scores = [measure_metric(Mean(), spec, values, [0] * 4, views)[1] for values in (reference, outputs)]
     drift = measure_drift(Mean(), spec, reference, outputs, *scores, "train/fp32")
     assert drift.metric_delta == -25.0
     assert drift.ci95[0] < -25 < drift.ci95[1] <= 0
@@ -304,14 +310,41 @@ def test_models_of_other_outputs_cannot_be_compared(output, message):
         drift_of(Mean(), [{"y": np.zeros((1, 2))}], [output], [0])
 
 
-def test_other_samples_cannot_be_compared():
-    with pytest.raises(ValueError, match="same samples"):
-        measure_drift(
-            CLASSIFY,
-            CLASSIFY.metrics[0],
-            logits(1),
-            logits(1, 0),
-            (np.ones((1, 2)),) * 2,
-            (np.ones((2, 2)),) * 2,
-            "train/fp32",
-        )
+SCORED = Scored(np.ones((4, 2)), np.ones(9), "mean", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "differ"),
+    [
+        ({"scores": np.ones((3, 2))}, "samples"),
+        ({"draws": np.ones(8)}, "number of draws"),
+        ({"metric": "high"}, "metric"),
+        ({"seed": 1}, "seed"),
+        ({"sources": ("a", "a", "b", "b")}, "sources"),
+    ],
+)
+def test_what_was_drawn_differently_cannot_be_paired(changes, differ):
+    other = replace(SCORED, **changes)
+    with pytest.raises(ValueError, match=f"these differ in: {differ}$"):
+        measure_drift(Mean(), Mean.metrics[0], [], [], SCORED, other, "train/fp32")
+
+
+@pytest.mark.parametrize(("count", "spec"), [(3, 0), (4, 1)], ids=["fewer outputs", "another metric"])
+def test_scores_are_of_these_samples_and_this_metric(count, spec):
+    outputs = [{"y": np.ones((1, 2))}] * count
+    with pytest.raises(ValueError, match="same samples of both models, scored in the metric"):
+        measure_drift(Mean(), Mean.metrics[spec], outputs, outputs, SCORED, SCORED, "train/fp32")
+
+
+@pytest.mark.parametrize("sources", [None, ["photo 1", "photo 1", "ä", "ä"]])
+@pytest.mark.parametrize("task", [Mean(), CLASSIFY], ids=["bootstrapped", "binary"])
+def test_scores_come_back_from_a_file_as_they_were(task, sources, tmp_path):
+    outputs = (
+        [{"y": np.full((1, 2), v, np.float32)} for v in (0, 0, 1, 1)] if task is not CLASSIFY else logits(0, 1, 1, 0)
+    )
+    _, scored = measured(task, outputs, [0] * 4, sources=sources, seed=7)
+    scored.save(tmp_path / "scores.npz")
+    found = Scored.load(tmp_path / "scores.npz")
+    found.check_pairs_with(scored)
+    assert (found.scores == scored.scores).all() and (found.draws == scored.draws).all()
+    assert (found.metric, found.seed, found.sources) == (scored.metric, 7, None if sources is None else tuple(sources))

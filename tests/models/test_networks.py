@@ -100,14 +100,26 @@ def test_depth_counts_convolutions_and_the_classifier(depth, convolutions):
     assert len([n for n in layers if "attention" not in n and "shortcut" not in n]) == convolutions
 
 
-def test_parameters_of_se_resnet_50():
+@pytest.mark.parametrize(("width", "gates", "rest"), [(None, 2_530_992, 25_557_032), (24, 359_682, 4_089_472)])
+def test_parameters_of_se_resnet_50(width, gates, rest):
     """ResNet-50 with 1000 classes has 25,557,032; the gates of 3, 4, 6 and 3 blocks come on top."""
-    gates = 0
-    for blocks, wide, hidden in ((3, 256, 16), (4, 512, 32), (6, 1024, 64), (3, 2048, 128)):
-        gates += blocks * (conv(wide, hidden, 1, bias=True) + conv(hidden, wide, 1, bias=True))
-    assert gates == 2_530_992
-    network = build("se_resnet", 1000, depth=50, reduction=16)
-    assert sum(p.numel() for p in network.parameters()) == 25_557_032 + gates
+    first, want = width or 64, 0
+    for blocks, wide in ((3, 4 * first), (4, 8 * first), (6, 16 * first), (3, 32 * first)):
+        want += blocks * (conv(wide, wide // 16, 1, bias=True) + conv(wide // 16, wide, 1, bias=True))
+    assert gates == want
+    if width:
+        want = 3 * first * 49 + 2 * first  # stem
+        cin = first
+        for stage, blocks in enumerate((3, 4, 6, 3)):
+            narrow = first * 2**stage
+            wide = 4 * narrow
+            for number in range(blocks):
+                want += conv(cin, narrow, 1) + conv(narrow, narrow, 3) + conv(narrow, wide, 1) + 2 * (2 * narrow + wide)
+                want += 0 if number else conv(cin, wide, 1) + 2 * wide  # shortcut
+                cin = wide
+        assert rest == want + cin * 1000 + 1000
+    network = build("se_resnet", 1000, depth=50, reduction=16, **({"width": width} if width else {}))
+    assert sum(p.numel() for p in network.parameters()) == rest + gates
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
 
 

@@ -16,6 +16,7 @@ from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import MachineError
 from edgeattn.measure import candidate, latency
+from edgeattn.measure.drift import Scored
 from edgeattn.pipeline import checks
 from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.rows import Row, built
@@ -226,7 +227,8 @@ def test_both_frames_are_given_as_they_are_or_prepared(aligning):
             whole = {"frame_a": sample.frame.shape[:2], "frame_b": sample.second.shape[:2]}
             assert sizes == (whole if raw else {"frame_a": (8, 8), "frame_b": (8, 8)})
             # What is scored is seen from the prepared frames either way.
-            assert [view.frame is frame for view, frame in zip(framing.views, sample.frames, strict=True)] == [True] * 2
+            pairs = zip(framing.views, sample.frames, strict=True)
+            assert all(np.shares_memory(view.frame, frame) and view.frame.shape == frame.shape for view, frame in pairs)
             seen = aligning.preprocess.apply_with_matrix(sample.frame)[1]
             assert (framing.views[0].matrix == seen).all() and (seen != np.eye(3)).any()
         assert len(targets) == 4
@@ -296,4 +298,6 @@ def test_the_metric_that_is_asked_for_is_another_check(context, rows, monkeypatc
     assert inputs["metric"] == "top1"
     row, check = checks.accuracy(context, rows[0], None)
     assert row.metric["others"] == {}
-    assert np.load(check.path / "scores.npy").tolist() == [[1.0, 1.0], [1.0, 0.0]]
+    scored = Scored.load(check.path / "scores.npz")
+    assert scored.scores.tolist() == [[1.0, 1.0], [1.0, 0.0]]
+    assert (scored.metric, scored.seed, scored.sources) == ("top1", context.recipe.seed, None)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from edgeattn import backends, host, pipeline, report
+from edgeattn import backends, host, pipeline, provenance, report
 from edgeattn.artifact import Stage, Store
 from edgeattn.errors import MissingLibrary, ModelError, StageFailed, StorageError
-from edgeattn.pipeline import bundling, checks, gate, pictures, result, stages
+from edgeattn.pipeline import bundling, checks, gate, pictures, stages
 from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.rows import ROUNDED
 from edgeattn.recipe import Recipe, Target
@@ -126,7 +126,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "examples", lambda context, accuracy: [])
     monkeypatch.setattr(pictures, "gallery", lambda context, accuracy: None)
     monkeypatch.setattr(checks, "per_label", lambda context, accuracy: None)
-    monkeypatch.setattr(result, "git_revision", lambda: None)
+    monkeypatch.setattr(pipeline, "git_revision", lambda: None)
     monkeypatch.setattr(backends, "find_compiler", lambda name: Compiler())
     return world
 
@@ -167,6 +167,18 @@ def test_fp16_is_judged_with_its_results_rounded(world):
     assert world.judges["quantize/fp16"] == ROUNDED and world.judges["quantize/int8"].startswith("edgeattn.backends")
     notes = next(row["notes"] for row in values["rows"] if row["variant"] == "fp16" and row["stage"] == "quantize")
     assert "rounded" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ended", "written"), [("a" * 40, "a" * 40), ("b" * 40, "a" * 40 + "+changes"), (None, "a" * 40 + "+changes")]
+)
+def test_the_report_names_the_commit_that_the_run_began_with(world, monkeypatch, ended, written):
+    revisions = ["a" * 40]  # a commit is made while the network is trained
+    monkeypatch.setattr(pipeline, "git_revision", lambda: revisions[-1])
+    monkeypatch.setattr(provenance, "git_revision", lambda: revisions[-1])
+    trained = stages.train
+    monkeypatch.setattr(stages, "train", lambda context: revisions.append(ended) or trained(context))
+    assert world.run(Stage.TRAIN)["git"] == written
 
 
 @pytest.mark.parametrize(

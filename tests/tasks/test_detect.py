@@ -8,7 +8,7 @@ import pytest
 from edgeattn import tasks
 from edgeattn.errors import DataError, ModelError
 from edgeattn.imaging import Preprocess, View
-from edgeattn.stats import bootstrap_interval
+from edgeattn.stats import interval_of, resampled
 from edgeattn.tasks.detect import TASK
 
 LABELS = ("RBC", "WBC")
@@ -46,8 +46,8 @@ def test_metric_over_images_by_hand():
     assert TASK.summarize(scores, "mAP50") == pytest.approx((51 / 101 + 1) / 2)
     assert TASK.summarize(scores, "mAP") == pytest.approx((51 / 101 + 0.6) / 2)
     assert TASK.per_label(scores, 3) == [pytest.approx(51 / 101), 1.0, None]
-    low, high = bootstrap_interval(scores, lambda rows: TASK.summarize(rows, "mAP50"), seed=0)
-    assert low == 0.0 and high == 1.0
+    draws = resampled(scores, lambda rows: TASK.summarize(rows, "mAP50"), seed=0)
+    assert interval_of(draws, len(scores)) == (0.0, 1.0)
     with pytest.raises(ValueError, match="detection has no metric 'mAP75'"):
         TASK.summarize(scores, "mAP75")
 

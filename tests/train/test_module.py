@@ -37,6 +37,22 @@ def rates(recipe, steps, **train):
     return seen, optimizer, training
 
 
+def test_the_gpus_it_was_trained_on_survive_a_resumption(monkeypatch):
+    names = iter(["H100", "H100", "H200"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: next(names))
+    training = SimpleNamespace(device=torch.device("cuda", 0), gpus=[], history=[])
+    checkpoint = {}
+    for _ in range(3):
+        Training.on_train_start(training)
+        Training.on_save_checkpoint(training, checkpoint)
+        training = SimpleNamespace(device=torch.device("cuda", 0))
+        Training.on_load_checkpoint(training, checkpoint)
+    assert training.gpus == ["H100", "H200"]
+    training.device = torch.device("cpu")
+    Training.on_train_start(training)
+    assert training.gpus == ["H100", "H200"]
+
+
 def test_one_cycle_rises_to_the_given_rate_and_falls_to_nothing(recipe):
     seen, _, _ = rates(recipe, 10, learning_rate=0.5, warmup=0.5)
     assert seen.index(max(seen)) == 4

@@ -128,6 +128,7 @@ def test_it_learns_and_writes_what_load_reads(recipe, splits, tmp_path):
     assert record["history"][-1]["eval_metric"] > 80
     model = camera.load(tmp_path / "out")
     assert record["params"] == sum(p.numel() for p in model.parameters())
+    assert record["gpu"] == (torch.cuda.get_device_name() if torch.cuda.is_available() else None)
     assert model.description.labels == ("blue", "green", "red")
     dark_green = np.full((1, 16, 16, 3), 128, np.uint8)
     dark_green[..., 1] = 32
