@@ -91,7 +91,7 @@ def test_who_reads_a_constant_beyond_fp16_stays_fp32(maker, constants, hand_made
     model = hand_made(nodes, {"x": [1, 4]}, {"y": [1, 4]}, constants)
     made = to_fp16(model, {"s": 7e4})
     assert set(kept(made)) == {"add", "atan"}
-    assert kept(made)["add"].endswith("(constant), FP16 ends at 65504")
+    assert kept(to_fp16(model))["add"].endswith("(constant), FP16 ends at 65504")
     assert {types(made)[name] for name in ("s", "y")} == {TensorProto.FLOAT}
     assert types(made)["r_fp16"] == TensorProto.FLOAT16
     x = {"x": np.float32([[1, 2, 3, 4]])}
@@ -197,3 +197,77 @@ def test_scales_of_quantizers_become_fp16_and_never_zero(hand_made, computed, sc
     got = computed(model, {"x": np.array([[-1, 0, 0.5, 1]], np.float32)})
     assert got[0, 3] > 0 > got[0, 0]
     assert got == pytest.approx(100 * scale * np.array([[-1, 0, 0.5, 1]]), abs=2e-7, rel=0.02)
+
+
+def node(kind, inputs, output, **attributes):
+    return helper.make_node(kind, inputs.split(), [output], name=f"the {output}", **attributes)
+
+
+def test_what_states_its_own_type(hand_made, computed):
+    nodes = [
+        node("Shape", "x", "shape"),
+        node("ConstantOfShape", "shape", "thirds", value=numpy_helper.from_array(np.float32([1 / 3]))),
+        node("ConstantOfShape", "shape", "zeros"),
+        node("EyeLike", "x", "one", dtype=TensorProto.FLOAT),
+        node("EyeLike", "x", "other"),
+        node("RandomUniformLike", "x", "noise", dtype=TensorProto.FLOAT),
+        node("RandomNormal", "", "more", shape=[4, 4]),
+        node("Sum", "x thirds zeros one other noise more", "sum"),
+        node("Sub", "sum noise", "less"),
+        node("Sub", "less more", "y"),
+    ]
+    model = hand_made(nodes, {"x": [4, 4]}, {"y": [4, 4]}, {})
+    made = to_fp16(model)
+    assert kept(made) == {}
+    floats = [name for name, kind in types(made).items() if kind == TensorProto.FLOAT]
+    assert sorted(floats) == ["x", "y"]
+    x = {"x": np.eye(4, dtype=np.float32)}
+    np.testing.assert_allclose(computed(made, x), 3 * x["x"] + 1 / 3, atol=0.02)
+
+
+def branch(name):
+    made = [helper.make_node("Neg", ["r"], [name], name=name)]
+    return helper.make_graph(made, name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4])])
+
+
+def test_a_body_that_computes_in_float_is_refused(hand_made):
+    nodes = [
+        node("Relu", "x", "r"),
+        node("ReduceSum", "r", "total", keepdims=0),
+        node("Cast", "total", "yes", to=TensorProto.BOOL),
+        node("If", "yes", "y", then_branch=branch("a"), else_branch=branch("b")),
+    ]
+    model = hand_made(nodes, {"x": [4]}, {"y": [4]}, {})
+    with pytest.raises(
+        ModelError, match=r"^If 'the y' has a body that computes in float, which has no FP16 form here;"
+    ):
+        to_fp16(model)
+
+
+def test_a_function_is_written_out(hand_made, computed):
+    model = hand_made([node("Relu", "x", "r"), node("Neg", "r", "y")], {"x": [4]}, {"y": [4]}, {})
+    body = [helper.make_node("Mul", ["a", "a"], ["b"], name="square")]
+    opsets = [helper.make_opsetid("", 20)]
+    model.functions.append(helper.make_function("own", "Square", ["a"], ["b"], body, opsets))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node[0].CopyFrom(helper.make_node("Square", ["x"], ["r"], domain="own", name="call"))
+    made = to_fp16(model)
+    assert [n.op_type for n in made.graph.node] == ["Cast", "Mul", "Neg", "Cast"] and not made.functions
+    np.testing.assert_array_equal(computed(made, {"x": np.float32([1, 2, 3, 300])}), [-1, -4, -9, -np.inf])
+
+
+def test_nodes_without_names_are_told_apart(hand_made):
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value_float=7e4),
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("Exp", ["e"], ["f"]),
+        helper.make_node("Mul", ["f", "k"], ["y"]),
+    ]
+    made = kept(to_fp16(hand_made(nodes, {"x": [4]}, {"y": [4]}, {})))
+    assert set(made) == {"e", "f", "y"}  # and not the constant, which computes nothing
+
+
+def test_an_output_that_an_island_reads_too_is_cast_once(hand_made):
+    nodes = [node("Relu", "x", "r"), node("Exp", "r", "y")]
+    made = to_fp16(hand_made(nodes, {"x": [4]}, {"r": [4], "y": [4]}, {}))
+    assert [n.op_type for n in made.graph.node] == ["Cast", "Relu", "Cast", "Exp"]
