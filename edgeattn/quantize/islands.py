@@ -22,8 +22,9 @@ from edgeattn.onnxgraph.view import MOVING, Graph, Node
 # Places, by the input that holds them: FP16 knows only half pixels above 1024, and NonMaxSuppression is FP32 alone.
 _PLACES = {"GridSample": 1, "RoiAlign": 1, "NonMaxSuppression": 0}
 _POWERS = frozenset({"Exp", "Pow", "LogSoftmax", "ReduceLogSum", "ReduceLogSumExp"})
+_NOT_IN_FP16 = frozenset({"Range"})  # ONNX has it in FP32 and wider alone
 # Sums of squares are among them however few they add; other sums stay by their length (`half.SUMS`).
-_WHATEVER_THEY_READ = half.NORMALISATIONS | half.SQUARE_SUMS | _PLACES.keys() | _POWERS
+_WHATEVER_THEY_READ = half.NORMALISATIONS | half.SQUARE_SUMS | _PLACES.keys() | _POWERS | _NOT_IN_FP16
 # Between the sum of squares and its root: constants are added, it is divided by a number, kept above one.
 _BEFORE_THE_ROOT = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Clip", "Cast"}) | MOVING
 # What hands the values of its first input on.
@@ -73,6 +74,8 @@ class _View:
 
     def reason(self, node: Node) -> str | None:
         """Why this node by itself stays FP32; None when it does not."""
+        if not any(map(self._is_float, [*node.inputs, *node.outputs])):
+            return None
         if node.operator in _WHATEVER_THEY_READ:
             return f"{node.operator} in FP32"
         for name in filter(None, [*node.outputs, *node.inputs]):

@@ -271,3 +271,19 @@ def test_an_output_that_an_island_reads_too_is_cast_once(hand_made):
     nodes = [node("Relu", "x", "r"), node("Exp", "r", "y")]
     made = to_fp16(hand_made(nodes, {"x": [4]}, {"r": [4], "y": [4]}, {}))
     assert [n.op_type for n in made.graph.node] == ["Cast", "Relu", "Cast", "Exp"]
+
+
+def test_a_range_of_floats_stays_fp32_and_whole_numbers_do_not_count(hand_made, computed):
+    nodes = [
+        node("Range", "zero four half", "steps"),
+        node("Shape", "x", "shape"),
+        node("Pow", "shape two", "squared"),
+        node("Cast", "squared", "number", to=TensorProto.FLOAT),
+        node("Sum", "x steps number", "y"),
+    ]
+    constants = {"zero": np.float32(0), "four": np.float32(4), "half": np.float32(0.5), "two": np.int64(2)}
+    model = hand_made(nodes, {"x": [8]}, {"y": [8]}, constants)
+    made = to_fp16(model)
+    assert kept(made) == {"the steps": "Range in FP32"}
+    x = {"x": np.ones(8, np.float32)}
+    np.testing.assert_array_equal(computed(made, x), computed(model, x))
