@@ -194,7 +194,9 @@ class Masks:
             return float(np.prod(known))
         if node.operator in ("Add", "Sub"):
             return sum(known)
-        return known[0] if node.operator == "Div" else max(known, default=0.0)
+        if node.operator == "Div":  # by one number, the root of a width
+            return known[0] / known[1] if len(known) == 2 and known[1] else None
+        return max(known, default=0.0)
 
     def _reach_of(self, name: str, reached: Callable[[str], float | None]) -> float | None:
         value = constant(self._graph, name)

@@ -367,6 +367,40 @@ def test_boxes_are_decoded_in_fp32(hand_made, without_islands, computed):
     assert "deltas" not in kept(to_fp16(model))
 
 
+@pytest.mark.slow
+def test_the_boxes_of_attention_rcnn_are_fp32_from_the_deltas_to_the_output(families):
+    from edgeattn.export.run import to_onnx
+    from edgeattn.imaging import Preprocess
+    from edgeattn.models import camera
+
+    side, settings = families["attention_rcnn"]
+    frame = Preprocess(side, side)
+    description = camera.Description("attention_rcnn", settings, tuple("abcde"), frame, (120.0,) * 3, (64.0,) * 3)
+    view = Graph(to_fp16(to_onnx(camera.CameraModel(description).eval(), dynamic_batch=False, opset=20)))
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+    def closure(starts, step):
+        found, names = set(), list(starts)
+        while names:
+            name = names.pop()
+            if name not in found and view.type(name) in floats:
+                found.add(name)
+                names += step(name)
+        return found
+
+    def behind(name):
+        return [out for reader, _ in view.readers.get(name, []) for out in reader.outputs]
+
+    def before(name):
+        maker = view.makers.get(name)
+        return [] if maker is None or maker.operator in ("Conv", "MatMul", "Gemm") else list(maker.inputs)
+
+    grown = [made.output for made in view.nodes if made.operator == "Exp"]
+    between = closure(grown, behind) & closure(["boxes"], before)
+    assert len(grown) == 2 and len(between) > 10
+    assert {view.type(name) for name in between} == {TensorProto.FLOAT}
+
+
 def test_an_int8_product_beyond_fp16_stays_int8(hand_made, computed, measured):
     """Its operands are dequantized to FP32 once more, with the scale that they were quantized with."""
     nodes = [node("Relu", "x", "r")]
