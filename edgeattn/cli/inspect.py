@@ -192,9 +192,9 @@ def _engine(data: bytes, where: str) -> dict[str, Any]:
 def _graph(model: Any, rules: list[Rules], ranges: dict[str, float]) -> dict[str, Any]:
     """The nodes of an ONNX model, what is found, and for which of the versions."""
     from edgeattn.lint import lint
-    from edgeattn.lint.graph import Graph
     from edgeattn.lint.listing import computing, listing
     from edgeattn.lint.work import work
+    from edgeattn.onnxgraph.view import Graph
 
     graph = Graph(model)
     nodes = listing(graph, rules[0] if rules else None)

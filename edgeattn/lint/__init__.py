@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import onnx
 
     from edgeattn.lint.base import Family, Finding, Rule, Rules
-    from edgeattn.lint.graph import Graph
+    from edgeattn.onnxgraph.view import Graph
 
-_SHARED = {"base", "graph", "listing", "reading", "work"}
+_SHARED = {"base", "listing", "reading", "work"}
 
 
 def names() -> list[str]:
@@ -48,7 +48,7 @@ def lint(model: onnx.ModelProto | Graph, rules: Rules, ranges: Mapping[str, floa
     `ranges` are the largest |x| of tensors over the calibration samples, by their names in the FP32 graph; the families
     that judge values say little without. The model is not changed.
     """
-    from edgeattn.lint.graph import as_graph
+    from edgeattn.onnxgraph.view import as_graph
 
     graph = as_graph(model)
     place = {node.label: index for index, node in enumerate(graph.nodes)}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgeattn.lint.graph import Graph, Node
+from edgeattn.onnxgraph.half import PRODUCTS, before_casts
+from edgeattn.onnxgraph.view import Graph, Node
 
-PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _BESIDE_A_PRODUCT = ("QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Cast")
 
 
@@ -83,3 +83,25 @@ def branch_product(graph: Graph, name: str) -> Node | None:
 def product_is_int8(graph: Graph, node: Node) -> bool:
     """Whether both operands of a convolution or matrix product are dequantized: TensorRT then multiplies in INT8."""
     return node.operator in PRODUCTS and all(graph.quantized(node.input(place)) for place in (0, 1))
+
+
+def cast_operands(graph: Graph, node: Node) -> list[str]:
+    """The operands of a product that a Cast parts from their DequantizeLinear, where INT8 is meant: both come from one.
+
+    TensorRT multiplies in INT8 where it finds both right in front of the product; a Cast in between makes it float.
+    """
+    if node.operator not in PRODUCTS:
+        return []
+    cast = [name for name in node.inputs[:2] if not graph.quantized(name)]
+    return cast if all(_dequantized_before_casts(graph, name) for name in cast) else []
+
+
+def _dequantized_before_casts(graph: Graph, name: str) -> bool:
+    for _ in graph.nodes:  # casts and what rearranges, in any order
+        if graph.quantized(name):
+            return True
+        source = before_casts(graph, graph.origin(name))
+        if source == name:
+            return False
+        name = source
+    return False

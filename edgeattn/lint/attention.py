@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from edgeattn.lint._patterns import Attention, attentions
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity
-from edgeattn.lint.graph import Graph
+from edgeattn.onnxgraph.view import Graph
 
 HALF = Rule(
     "attention.half-quantized",

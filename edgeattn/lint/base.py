@@ -9,13 +9,18 @@ from typing import Any, Protocol
 
 from edgeattn import jetpack
 from edgeattn.errors import RecipeError
-from edgeattn.lint.graph import Graph, Node
+from edgeattn.onnxgraph.view import Graph, Node
 
 Ranges = Mapping[str, float]
 """The largest |x| of a tensor over the calibration samples, by the tensor's name in the FP32 graph."""
 
 OLDEST, NEWEST = (10, 0), (11, 4)
 OPSET_MIN = 9
+
+
+def known(ranges: Ranges, name: str) -> float | None:
+    """The range of a tensor; `quantize.fp16` appends `_fp16` to the names of the FP32 graph."""
+    return ranges.get(name, ranges.get(name.removesuffix("_fp16")))
 
 
 class Severity(str, Enum):

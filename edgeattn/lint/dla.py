@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity
-from edgeattn.lint.graph import Graph, Node
+from edgeattn.onnxgraph.view import Graph, Node
 
 VERSION = Rule(
     "dla.version",

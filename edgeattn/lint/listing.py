@@ -11,9 +11,10 @@ import onnx
 from onnx import TensorProto
 
 from edgeattn.lint import dla
-from edgeattn.lint._patterns import PRODUCTS, product_is_int8
+from edgeattn.lint._patterns import product_is_int8
 from edgeattn.lint.base import Rules
-from edgeattn.lint.graph import MOVING, Graph, Node, as_graph, type_name
+from edgeattn.onnxgraph.half import PRODUCTS
+from edgeattn.onnxgraph.view import MOVING, Graph, Node, as_graph, type_name
 
 _NAMES = {
     TensorProto.FLOAT: "fp32",

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from edgeattn.lint._support import CURES, SINCE
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity
-from edgeattn.lint.graph import Graph, Node
+from edgeattn.onnxgraph.view import Graph, Node
 
 UNSUPPORTED = Rule(
     "operators.unsupported",

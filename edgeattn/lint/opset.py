@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgeattn.lint.base import OPSET_MIN, Finding, Ranges, Rule, Rules, Severity
-from edgeattn.lint.graph import Graph
+from edgeattn.onnxgraph.view import Graph
 
 CEILING = Rule(
     "opset.ceiling",

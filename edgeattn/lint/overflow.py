@@ -8,16 +8,14 @@ with LayerNorm written out, 85.27 % with it whole, 85.22 % in FP32).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from functools import partial
 
 import numpy as np
 from onnx import TensorProto
 
-from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, number
-from edgeattn.lint.graph import Graph, Node
-
-LIMIT = 6e4
-LARGE_SUM = 1000
+from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, known, number
+from edgeattn.onnxgraph import half
+from edgeattn.onnxgraph.view import Graph, Node
 
 TENSOR = Rule(
     "overflow.tensor",
@@ -54,28 +52,25 @@ CONSTANT = Rule(
     "overflow.constant",
     Severity.ERROR,
     "It was beyond FP16's 65504, or not a number, before it was stored: whatever it meets becomes infinite or NaN.",
-    "Keep its readers in FP32 between casts; of a mask -6e4 does as well.",
+    "Keep its readers in FP32 between casts; of a mask -3e4 does as well.",
 )
 MASK = Rule(
     "overflow.mask",
     Severity.WARNING,
     "As a mask it works, but a row that is masked as a whole becomes NaN, and a factor of 0 does too.",
-    "Use -6e4 instead.",
+    "Use -3e4 instead.",
 )
 
-_SUMS = {"ReduceSum", "ReduceMean", "GlobalAveragePool", "ReduceL1", "ReduceLogSumExp", "ReduceLogSum", "CumSum"}
-_MEANS = ("ReduceMean", "ReduceSum")
-_SQUARES = {"ReduceSumSquare", "ReduceL2", "LpNormalization", "GlobalLpPool"}
-_NORMS = {
-    "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
-    "MeanVarianceNormalization",
-}  # fmt: skip
+_SUMS = half.SUMS | {"ReduceLogSumExp", "ReduceLogSum"}
+_SQUARES = half.SQUARE_SUMS | {"LpNormalization"}
+_NORMS = half.NORMALISATIONS - {"LpNormalization"}
 
 
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """Every FP16 tensor and every node that computes in FP16."""
+    masks = half.Masks(graph)
     for node in graph.nodes:
-        yield from _tensors(graph, node, ranges)
+        yield from _tensors(graph, node, masks, ranges)
         yield from _constants(graph, node)
         if graph.type(node.input(0)) == TensorProto.FLOAT16:
             yield from _half(graph, node, ranges)
@@ -83,15 +78,13 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             yield from _variance_back_in_half(graph, node, ranges)
 
 
-def known(ranges: Ranges, name: str) -> float | None:
-    """The range of a tensor; `quantize.fp16` appends `_fp16` to the names of the FP32 graph."""
-    return ranges.get(name, ranges.get(name.removesuffix("_fp16")))
-
-
-def _tensors(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
+def _tensors(graph: Graph, node: Node, masks: half.Masks, ranges: Ranges) -> Iterator[Finding]:
     for name in filter(None, node.outputs):
-        largest = known(ranges, name)
-        if largest is not None and graph.type(name) == TensorProto.FLOAT16 and not largest <= LIMIT:
+        if graph.type(name) != TensorProto.FLOAT16:
+            continue
+        # What a mask reaches does not count where only a Softmax reads it.
+        largest = masks.reach(name, partial(known, ranges)) if name in masks.tensors else known(ranges, name)
+        if largest is not None and not largest <= half.LIMIT:
             yield TENSOR.at(node, f"Its result '{name}' reaches {number(largest)} in calibration.")
 
 
@@ -100,24 +93,22 @@ def _half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
     if node.operator in _NORMS:
         yield NORM.at(node, "It normalises in FP16.")
     elif node.operator in _SQUARES or _is_squared_and_summed(graph, node):
-        if largest is None or not largest**2 * (_length(graph, node) or 1) <= LIMIT:
+        length = None if half.squares(graph, node) else half.length(graph, node)
+        if largest is None or not largest**2 * (length or 1) <= half.LIMIT:
             reaches = "" if largest is None else f", which reaches {number(largest)} in calibration"
             yield SQUARE.at(node, f"It squares '{node.input(0)}' in FP16{reaches}.")
     elif node.operator in _SUMS:
-        length = _length(graph, node)
-        if length and largest is not None and not length * largest <= LIMIT:
+        length = half.length(graph, node)
+        if length and largest is not None and not length * largest <= half.LIMIT:
             what = f"It adds {length} values of up to {number(largest)} in FP16: as much as {number(length * largest)}."
             yield SUM.at(node, what)
-        elif length and length >= LARGE_SUM:
+        elif length and length >= half.LARGE_SUM:
             yield REDUCTION.at(node, f"It adds {length} values in FP16.")
 
 
 def _is_squared_and_summed(graph: Graph, node: Node) -> bool:
     """The variance of a LayerNorm that was written out."""
-    exponent = graph.value(node.input(1)) if node.operator == "Pow" else None
-    squares = exponent is not None and exponent.size == 1 and float(exponent.item()) == 2
-    squares = squares or (node.operator == "Mul" and node.input(0) == node.input(1))
-    return squares and any(reader.operator in _MEANS for reader in _readers(graph, node.output))
+    return half.squares(graph, node) and any(reader.operator in half.MEANS for reader in _readers(graph, node.output))
 
 
 def _readers(graph: Graph, name: str) -> Iterator[Node]:
@@ -131,53 +122,18 @@ def _readers(graph: Graph, name: str) -> Iterator[Node]:
                 yield reader
 
 
-def _before_casts(graph: Graph, name: str) -> str:
-    for _ in graph.nodes:  # as many steps as there can be: a broken file may have a circle
-        maker = graph.makers.get(name)
-        if maker is None or maker.operator != "Cast":
-            break
-        name = maker.input(0)
-    return name
-
-
 def _variance_back_in_half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
     """A mean of squares that was summed in FP32 and is cast to FP16 before its root is taken: as infinite there."""
     source = node.input(0)
     total = graph.makers.get(source)
     if total is None or graph.type(source) != TensorProto.FLOAT:
         return
-    square = graph.makers.get(_before_casts(graph, total.input(0))) if total.operator in _MEANS else None
-    if total.operator != "ReduceSumSquare" and (square is None or not _is_squared_and_summed(graph, square)):
+    if total.operator != "ReduceSumSquare" and half.summed_squares(graph, total) is None:
         return
     largest = known(ranges, source)
-    if largest is None or not largest <= LIMIT:
+    if largest is None or not largest <= half.LIMIT:
         reaches = "" if largest is None else f", which reaches {number(largest)} in calibration"
         yield SQUARE.at(node, f"It takes the sum of squares '{source}' to FP16{reaches}.")
-
-
-def _length(graph: Graph, node: Node) -> int | None:
-    """How many values become one; None where a size is not known or none are summed."""
-    shape = graph.shape(node.input(0))
-    if not shape or node.operator in ("Pow", "Mul"):
-        return None
-    axes = _axes(graph, node, len(shape))
-    sizes = [shape[axis] for axis in axes] if axes is not None else [None]
-    return None if None in sizes else prod(size for size in sizes if size is not None)
-
-
-def _axes(graph: Graph, node: Node, rank: int) -> list[int] | None:
-    if node.operator.startswith("Global"):
-        return list(range(2, rank))
-    if node.operator in ("LpNormalization", "CumSum"):
-        axis = node.get("axis", -1) if node.operator == "LpNormalization" else graph.value(node.input(1))
-        return None if axis is None else [int(axis) % rank]
-    given = node.get("axes")
-    if given is None and node.input(1):
-        given = graph.value(node.input(1))
-        if given is None:
-            return None
-    axes = [] if given is None else [int(axis) % rank for axis in np.asarray(given).reshape(-1)]
-    return axes or list(range(0 if node.get("noop_with_empty_axes", 0) == 0 else rank, rank))
 
 
 def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
@@ -189,6 +145,8 @@ def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
         if tensor.data_type != TensorProto.FLOAT16:
             continue
         values = np.asarray(graph.value(name), np.float32)
+        if half.is_bound(graph, node, name):  # infinite or not, it limits nothing
+            continue
         if np.isnan(values).any() or np.isposinf(values).any():
             yield CONSTANT.at(node, f"Its FP16 constant '{name}' holds infinity or NaN.")
         elif np.isneginf(values).any():

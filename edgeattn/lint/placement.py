@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgeattn.lint._patterns import branch_product, product_is_int8
+from edgeattn.lint._patterns import branch_product, cast_operands, product_is_int8
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, number
-from edgeattn.lint.graph import Graph, Node
+from edgeattn.onnxgraph.view import Graph, Node
 
 BRANCH = Rule(
     "placement.residual-branch",
@@ -45,6 +45,14 @@ SMALL = Rule(
     "Leave it in float.",
 )
 
+CAST = Rule(
+    "placement.cast",
+    Severity.WARNING,
+    "TensorRT multiplies in INT8 only what comes from DequantizeLinear itself: here it computes in float, and the "
+    "accuracy that quantizing cost buys nothing.",
+    "Store the scale in the type that the product computes in, and remove the Cast.",
+)
+
 _FLOAT = {
     "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
     "Gelu", "Erf", "Sigmoid", "HardSigmoid", "Tanh", "ReduceMean", "ReduceSum",
@@ -60,6 +68,8 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             yield from _concat(graph, node)
         elif product_is_int8(graph, node):
             yield from (SMALL.at(node, what) for what in _small(graph, node))
+        elif cast := cast_operands(graph, node):
+            yield CAST.at(node, f"Its input '{cast[0]}' is dequantized and then cast.")
         yield from _float(graph, node)
 
 

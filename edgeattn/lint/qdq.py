@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, number
-from edgeattn.lint.graph import Graph, Node, type_name
+from edgeattn.onnxgraph.half import TO_ZERO
+from edgeattn.onnxgraph.view import Graph, Node, type_name
 
 UNSIGNED = Rule(
     "qdq.unsigned",
@@ -100,7 +101,6 @@ BIAS = Rule(
     "Leave biases in float (ONNX Runtime's quantize_static does with QuantizeBias: False).",
 )
 FP16_LEAST = float(np.finfo(np.float16).tiny)  # 6.1e-5, the smallest with all bits
-_TO_ZERO = 2.0**-25  # rounds to 0 in FP16, as everything below does
 _QUANTIZED = {TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1}
 _BIAS_OF = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
@@ -157,7 +157,7 @@ def _scale(graph: Graph, node: Node) -> Iterator[Finding]:
     if wrong.any():
         yield SCALE.at(node, f"{_among(values, wrong)} {number(values[wrong][0])}.")
         return
-    lost = (values <= _TO_ZERO) | (values > np.finfo(np.float16).max)
+    lost = (values <= TO_ZERO) | (values > np.finfo(np.float16).max)
     if lost.any():
         yield SCALE_RANGE.at(node, f"{_among(values, lost)} {number(values[lost][0])}.")
     small = (values < FP16_LEAST) & ~lost

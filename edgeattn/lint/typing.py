@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity
-from edgeattn.lint.graph import FLOATS, Graph, Node, type_name
+from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, known
+from edgeattn.onnxgraph.half import LIMIT, PRODUCTS
+from edgeattn.onnxgraph.view import FLOATS, Graph, Node, type_name
 
 MIXED = Rule(
     "typing.mixed",
@@ -97,7 +98,6 @@ _UNSUPPORTED = {
 # ONNX lets these differ, TensorRT does not: inputs of a node by their places.
 _ALSO_SAME = {"Pow": (0, 1), "GridSample": (0, 1), "BatchNormalization": (0, 1, 2, 3, 4), "Attention": (0, 1, 2)}
 _FROM_UINT8 = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UNDEFINED)
-_PRODUCTS = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
 
 
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
         if node.operator == "QuantizeLinear":
             clashes += _quantize(graph, node)
         elif node.operator == "DequantizeLinear":
-            clashes += _dequantize(graph, node, halves)
+            clashes += _dequantize(graph, node, halves, ranges)
         else:
             clashes += _mixed(graph, node)
             yield from _uint8(graph, node)
@@ -172,13 +172,14 @@ def _quantize(graph: Graph, node: Node) -> Iterator[Finding]:
         yield Q_SCALE.at(node, f"It quantizes {type_name(value)} with a scale that is {type_name(scale)}.")
 
 
-def _dequantize(graph: Graph, node: Node, halves: bool) -> Iterator[Finding]:
+def _dequantize(graph: Graph, node: Node, halves: bool, ranges: Ranges) -> Iterator[Finding]:
     scale = graph.type(node.input(1))
     if graph.opset < 19 and scale not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
         yield QDQ_OPSET.at(node, f"Its scale is {type_name(scale)} at opset {graph.opset}.")
     elif halves and scale == TensorProto.FLOAT:
         for reader, _ in graph.readers.get(node.output, []):
-            if reader.operator in _PRODUCTS:
+            needed = (known(ranges, reader.output) or 0.0) > LIMIT  # FP16 could not hold what the product gives
+            if reader.operator in PRODUCTS and not needed:
                 what = f"Its scale is FP32 in an FP16 graph, and {reader.operator} '{reader.label}' reads it."
                 yield DQ_FLOAT32.at(node, what)
                 return

@@ -17,9 +17,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgeattn.backends._tensorrt_network import einsum
-from edgeattn.lint._patterns import PRODUCTS
-from edgeattn.lint.graph import Graph, Node, as_graph
 from edgeattn.lint.listing import precision
+from edgeattn.onnxgraph.half import PRODUCTS
+from edgeattn.onnxgraph.view import Graph, Node, as_graph
 
 _TILE = 4
 

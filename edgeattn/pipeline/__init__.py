@@ -76,10 +76,12 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
         if row.artifact is None:
             return row
         record = row.artifact.json("quantization.json")
-        by = "the attention-safe policy" + (f" and the setting {record['setting']}" if "search" in record else "")
+        by = record["kept_by"] + (f" and the setting {record['setting']}" if "search" in record else "")
         # Beside INT8 the rest runs in whatever float the engine chooses; in an FP16 graph these are exceptions.
         wide = "FP32" if precision is Precision.FP16 else "float"
         kept = f"{len(record['float_nodes'])} nodes kept in {wide} by {by}"
+        if islands := record.get("fp32_nodes"):
+            kept += f", {len(islands)} of them and of the FP16 rest in FP32 by range and form"
         skipped = (f"INT8 setting {name} was skipped: {why}" for name, why in record.get("skipped", {}).items())
         if precision is not Precision.FP16 and not rest_is_fp16:
             return replace(row, notes=(kept, *skipped))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgeattn.backends import onnxruntime
@@ -18,10 +19,11 @@ _FP32_MAX = float(np.finfo(np.float32).max)
 
 
 def largest(path: Path, calls: Sequence[Tensors], progress: Progress) -> dict[str, float]:
-    """The largest |x| of every FP32 tensor of the graph at `path` over `calls`, batch 1, by the tensor's name.
+    """The largest |x| of every FP32 tensor of the graph at `path`, its inputs among them, over `calls`, batch 1, by the
+    tensor's name.
 
-    Infinity and NaN, which JSON lacks, count as the largest FP32: they are too large for FP16 as well. An empty tensor
-    has 0.
+    Infinity and NaN, which JSON lacks, count as the largest FP32: they are too large for FP16 as well. Minus infinity,
+    which masks scores, does not count: FP16 has it too. An empty tensor has 0.
     Raises ModelError when the graph does not run.
     """
     watched = onnx.load(path)
@@ -40,11 +42,14 @@ def largest(path: Path, calls: Sequence[Tensors], progress: Progress) -> dict[st
         try:
             for index, call in enumerate(calls):
                 progress(index, len(calls), "measuring how large tensors become")
-                for name, value in runner.infer(call).items():
+                for name, value in {**call, **runner.infer(call)}.items():
                     if value.dtype == np.float32:
-                        reached = np.abs(value).max(initial=0.0)
-                        finite = float(np.nan_to_num(reached, nan=_FP32_MAX, posinf=_FP32_MAX))
-                        found[name] = max(found.get(name, 0.0), finite)
+                        found[name] = max(found.get(name, 0.0), _reached(value))
         finally:
             runner.close()
     return dict(sorted(found.items()))
+
+
+def _reached(value: NDArray[np.float32]) -> float:
+    reached = np.abs(np.where(np.isneginf(value), 0, value)).max(initial=0.0)
+    return float(np.nan_to_num(reached, nan=_FP32_MAX, posinf=_FP32_MAX))

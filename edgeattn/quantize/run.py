@@ -41,7 +41,8 @@ def quantize(
     """
     model = onnx.load(source / "model.onnx")
     if precision is Precision.FP16:
-        graph, record = fp16.to_fp16(model, ranges), _fp16_record(model, ranges or {})
+        graph = fp16.to_fp16(model, ranges)
+        record = {"setting": "fp16 with fp32 islands", "kept_by": "range and form", "float_nodes": fp16.kept(graph)}
     elif precision is Precision.INT8:
         graph, record = _int8(model, source, calls, settings, progress, form, spare_bit, ranges)
     else:
@@ -73,8 +74,6 @@ def _int8(
     measured = {trial.setting: trial.sqnr_db for trial in trials if trial.sqnr_db is not None}
     chosen = max(measured, key=measured.__getitem__)
     (candidate,) = (candidate for candidate in tried if candidate.name == chosen)
-    return graph, int8.describe(trials, chosen, int8.float_nodes(model, graph, candidate, form), len(calibrate))
-
-
-def _fp16_record(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str, Any]:
-    return {"setting": "fp16 with fp32 islands", "float_nodes": fp16.kept(model, ranges)}
+    record = int8.describe(trials, chosen, int8.float_nodes(model, graph, candidate, form), len(calibrate))
+    # Of the float rest, where it is FP16: what of it had to stay FP32.
+    return graph, {**record, "kept_by": "the attention-safe policy", "fp32_nodes": fp16.kept(graph)}

@@ -115,6 +115,34 @@ def test_constants_in_fp16(make, proves, rule, broken, mended):
     proves(rule, *models, node="y")
 
 
+@pytest.mark.parametrize("least", [-np.inf, -65504, -3e4])
+def test_how_far_a_mask_reaches_does_not_count(make, said, least):
+    """overflow.tensor and overflow.mask must not say two things of one mask."""
+    rows = [("Mul", "x x", "s"), ("Add", "s m", "t"), ("Softmax", "t", "y")]
+    model = half(make, *rows, constants={"m": np.float16(least)})
+    found = [item.rule for item in said(model, "overflow.", ranges={"x": 9, "s": 81, "t": 1e9})]
+    assert found == (["overflow.mask"] if np.isinf(least) else [])
+    found = [item.rule for item in said(model, "overflow.tensor", ranges={"x": 300, "s": 9e4, "t": 1e9})]
+    assert found == ["overflow.tensor"] * 2
+    other = half(make, *rows[:2], ("Relu", "t", "y"), constants={"m": np.float16(least)})
+    assert [item.node for item in said(other, "overflow.tensor", ranges={"t": 1e9})] == ["t"]
+
+
+def test_a_pooling_is_a_sum(make, said):
+    row = ("AveragePool", "x", "y", {"kernel_shape": [4, 4]})
+    model = half(make, row, shape=(1, 8, 20, 20))
+    assert [item.rule for item in said(model, "overflow.", ranges={"x": 4e3})] == ["overflow.sum"]
+    assert said(model, "overflow.", ranges={"x": 3e3}) == []
+
+
+def test_an_infinite_bound_is_none(make, said):
+    constants = {"low": np.float16(0), "high": np.float16(np.inf)}
+    assert said(half(make, ("Clip", "x low high", "y"), constants=constants), "overflow.") == []
+    assert [item.rule for item in said(half(make, ("Max", "x high", "y"), constants=constants), "overflow.")] == [
+        "overflow.constant"
+    ]
+
+
 def test_nothing_is_said_of_fp32(make, said):
     rows = [("Pow", "x two", "s"), ("ReduceMean", "s a", "m"), ("LayerNormalization", "m w w", "y")]
     constants = {**axes(1), "two": np.float32(2), "w": np.ones(1, np.float32)}

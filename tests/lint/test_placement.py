@@ -143,3 +143,17 @@ def test_a_product_that_is_narrow(make, said):
     for columns, expected in ((8, ["It multiplies 4 x 64 by 64 x 8: fewer than 16 on one side."]), (16, [])):
         model = make(*rows, inputs={"x": [4, 64]}, constants={"w": np.ones((64, columns), np.int8)})
         assert [item.what for item in said(model, "placement.")] == expected
+
+
+def test_a_cast_between_dequantizer_and_product(make, proves, said):
+    def model(*rows, kind=np.float16):
+        before = [("DQ", "w", "d", {"scale": 0.1, "type": kind}), ("QDQ", "x", "f", {"scale": 0.1})]
+        constants = {"w": np.ones((32, 32), np.int8), "s": np.int64([32, 32])}
+        return make(*before, *rows, inputs={"x": [32, 32]}, constants=constants)
+
+    wide = {"to": 1}
+    broken = model(("Reshape", "d s", "r"), ("Cast", "r", "c", wide), ("MatMul", "f c", "y"))
+    mended = model(("Reshape", "d s", "r"), ("MatMul", "f r", "y"), kind=np.float32)
+    item = proves("placement.cast", broken, mended, node="y")
+    assert item.what == "Its input 'c' is dequantized and then cast."
+    assert said(model(("Cast", "d", "c", wide), ("MatMul", "x c", "y")), "placement.cast") == []  # no INT8 is meant

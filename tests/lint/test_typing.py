@@ -214,3 +214,10 @@ def test_a_graph_that_inference_gives_up_on_is_still_looked_through(make, said):
         ("MatMul", "x z", "m"), ("Cast", "m", "y", to(INT8)), inputs={"x": [2, 3], "z": [2, 3]}, outputs={"y": INT8}
     )
     assert [item.rule for item in said(model, "typing.")] == ["typing.inference", "typing.int8-cast"]
+
+
+def test_an_fp32_product_that_fp16_could_not_hold_is_meant(make, said):
+    rows = [("QDQ", "x", "d", {}), ("DQ", "w", "v", {}), ("MatMul", "d v", "c"), ("Cast", "c", "y", to(HALF))]
+    model = make(*rows, inputs={"x": [4, 32]}, constants={"w": np.ones((32, 32), np.int8)}, outputs={"y": HALF})
+    assert [item.node for item in said(model, "typing.dq-fp32", ranges={"c": 5e4})] == ["d", "v"]
+    assert said(model, "typing.dq-fp32", ranges={"c": 7e4}) == []

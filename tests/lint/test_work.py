@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeattn.lint.graph import Graph
 from edgeattn.lint.work import Work, work
+from edgeattn.onnxgraph.view import Graph
 
 FLOAT, HALF, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8
 

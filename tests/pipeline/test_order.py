@@ -75,7 +75,7 @@ def world(tmp_path, monkeypatch):
         def write(work, out):
             (out / "x").write_text(name)
             (out / "training.json").write_text(json.dumps({"history": [], "params": 1}))
-            record = {"setting": "s", "float_nodes": {}, "search": [], "skipped": world.skipped}
+            record = {"setting": "s", "kept_by": "k", "float_nodes": {}, "search": [], "skipped": world.skipped}
             (out / "quantization.json").write_text(json.dumps(record))
             (out / "engine.json").write_text(json.dumps({"layers": {}, "macs": {"fp32": 7}, "notes": ["n"]}))
             (out / "mine.edgeattn").write_text("bundle")

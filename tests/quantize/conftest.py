@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends._telemetry import silence_telemetry
+from edgeattn.quantize import emulate
 
 silence_telemetry()
 
@@ -118,3 +119,18 @@ def answer():
         return session.run(None, inputs)[0]
 
     return answer
+
+
+@pytest.fixture
+def computed(tmp_path):
+    """computed(model, inputs): its first output as a device computes it, every FP16 tensor rounded."""
+
+    def run(model, inputs):
+        (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+        runner = emulate.load(tmp_path, threads=1)
+        try:
+            return next(iter(runner.infer(inputs).values()))
+        finally:
+            runner.close()
+
+    return run

@@ -10,27 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeattn.lint import lint
+from edgeattn.lint._patterns import product_is_int8
 from edgeattn.lint.base import Rules
 from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.onnxgraph.view import Graph
 from edgeattn.progress import silent
 from edgeattn.quantize import emulate, fp16, qdq
 from edgeattn.quantize.fp16 import kept, to_fp16
 from edgeattn.quantize.ranges import largest
-
-
-@pytest.fixture
-def computed(tmp_path):
-    """computed(model, inputs): its first output, node by node as written."""
-
-    def run(model, inputs):
-        (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-        runner = emulate.load(tmp_path, threads=1)
-        try:
-            return next(iter(runner.infer(inputs).values()))
-        finally:
-            runner.close()
-
-    return run
 
 
 @pytest.fixture
@@ -87,7 +74,7 @@ def test_a_layer_norm_written_out(square, spread, hand_made, without_islands, co
     before, after = sqnr_db(want, computed(plain, x)), sqnr_db(want, computed(ours, x))
     assert after > 60
     assert (before < 1) == (spread > 256 / 4)  # the largest of 512 values is about three times the spread
-    assert set(kept(model, {})) == {"s", "v", "ve", "std"}
+    assert set(kept(to_fp16(model))) == {"s", "v", "ve", "std"}
     assert "overflow.square" in errors(plain)
     assert errors(ours) == set()
 
@@ -149,7 +136,7 @@ def test_what_calibration_shows_to_leave_fp16(hand_made, without_islands, comput
     assert errors(plain, ranges) == {"overflow.tensor"}
     assert errors(plain) == set()
     assert errors(ours, ranges) == set()
-    reasons = kept(model, ranges)
+    reasons = kept(to_fp16(model, ranges))
     assert set(reasons) == {"wide", "still", "narrow"}
     assert reasons["wide"] == "'wide' reaches 9.22e+04 (in calibration), FP16 ends at 65504"
 
@@ -179,7 +166,7 @@ def test_sums(side, largest_value, stays, hand_made):
     """Of 1,000 values and more, or of so large ones that a kernel adding in FP16 would end at 65504."""
     nodes = [node("Relu", "x", "r"), node("GlobalAveragePool", "r", "y")]
     model = hand_made(nodes, {"x": [1, 8, side, side]}, {"y": [1, 8, 1, 1]}, {})
-    assert ("y" in kept(model, {"r": largest_value})) == stays
+    assert ("y" in kept(to_fp16(model, {"r": largest_value}))) == stays
     assert errors(to_fp16(model, {"r": largest_value}), {"r": largest_value}) == set()
 
 
@@ -221,3 +208,282 @@ def test_onnxruntime_by_itself_rounds_nothing_to_fp16(hand_made, tmp_path, witho
         runner.close()
     np.testing.assert_allclose(found[0], 9, rtol=1e-3)
     assert np.isinf(found[1]).all()  # 90,000 is no FP16
+
+
+def attention(hand_made, mask, constants, inputs=()):
+    """Scores, a mask, Softmax and values; `mask` makes `masked` of `scores`."""
+    flags = [node("Cast", f"{name}_given", name, to=TensorProto.BOOL) for name in inputs]
+    nodes = [node("MatMul", "q k", "scores"), *flags, *mask]
+    nodes += [node("Softmax", "masked", "w"), node("MatMul", "w v", "y")]
+    rng = np.random.default_rng(3)
+    keys = {name: rng.normal(0, 1, (8, 8)).astype(np.float32) for name in "kv"}
+    given = {f"{name}_given": [8, 8] for name in inputs}
+    return hand_made(nodes, {"q": [1, 8, 8], **given}, {"y": [1, 8, 8]}, keys | constants)
+
+
+CAUSAL = np.triu(np.ones((8, 8), bool), 1)
+MASKINGS = {
+    "added": lambda least: ([node("Add", "scores mask", "masked")], {"mask": np.where(CAUSAL, least, 0)}, ()),
+    "twice": lambda least: (
+        [node("Add", "scores mask", "once"), node("Add", "once mask", "masked")],
+        {"mask": np.where(CAUSAL, least, 0)},
+        (),
+    ),
+    "put in place": lambda least: ([node("Where", "hidden least scores", "masked")], {"least": least}, ("hidden",)),
+    "times flags": lambda least: (
+        [
+            node("Cast", "hidden", "flag", to=TensorProto.FLOAT),
+            node("Mul", "flag least", "mask"),
+            node("Unsqueeze", "mask first", "row"),
+            node("Add", "scores row", "masked"),
+        ],
+        {"least": least, "first": np.int64([0])},
+        ("hidden",),
+    ),
+    "filled": lambda least: (
+        [
+            node("ConstantOfShape", "sides", "full", value=fp16.numpy_helper.from_array(np.float32([least]))),
+            node("Where", "hidden full scores", "masked"),
+        ],
+        {"sides": np.int64([8, 8])},
+        ("hidden",),
+    ),
+}
+
+
+@pytest.mark.parametrize("least", [-1e4, -65504.0, -1e9, -3.4028235e38, -np.inf])
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_a_mask_before_softmax_needs_no_fp32(masking, least, hand_made, computed, measured):
+    """With measured ranges, in which the mask is: any cast would keep TensorRT from fusing attention."""
+    if masking == "times flags" and np.isinf(least):
+        pytest.skip("0 times infinity is NaN in FP32 too")
+    mask, constants, inputs = MASKINGS[masking](np.float32(least))
+    constants = {name: np.asarray(v, np.int64 if name in ("first", "sides") else np.float32)
+                 for name, v in constants.items()}  # fmt: skip
+    model = attention(hand_made, mask, constants, inputs)
+    x = {"q": np.random.default_rng(4).normal(0, 1, (1, 8, 8)).astype(np.float32)}
+    x |= {f"{name}_given": CAUSAL.astype(np.float32) for name in inputs}
+    ranges = measured(model, [x])
+    half = to_fp16(model, ranges)
+    assert kept(half) == {}
+    casts = {made.input[0] for made in half.graph.node if made.op_type == "Cast"}
+    assert casts - {"hidden", "hidden_given", "hidden_given_fp16"} == {"q", "y_fp16"}  # at the graph's borders alone
+    assert sqnr_db(computed(model, x), computed(half, x)) > 50
+    assert errors(half, ranges) == ({"overflow.mask"} if np.isinf(least) and masking != "filled" else set())
+
+
+def test_scores_beyond_fp16_stay_fp32_under_a_mask(hand_made):
+    mask, constants, _ = MASKINGS["added"](np.float32(-1e9))
+    model = attention(hand_made, mask, {name: np.float32(value) for name, value in constants.items()})
+    assert set(kept(to_fp16(model, {"scores": 7e4, "masked": 1e9}))) == {"scores", "masked", "w"}
+
+
+def test_a_large_factor_is_no_mask(hand_made):
+    """Softmax of -1e9 times a distance seeks the nearest: that is no mask, and stays FP32."""
+    mask, constants, _ = [node("Mul", "scores least", "masked")], {"least": np.float32(-1e9)}, ()
+    assert set(kept(to_fp16(attention(hand_made, mask, constants)))) == {"masked"}
+
+
+@pytest.mark.parametrize(
+    ("bounded", "constants"),
+    [
+        (node("Clip", "x low high", "b"), {"low": np.float32(0), "high": np.float32(3.4e38)}),
+        (node("Clip", "x low high", "b"), {"low": np.float32(-np.inf), "high": np.float32(6)}),
+        (node("Max", "x low", "b"), {"low": np.float32(-3.4e38)}),
+        (node("Min", "x high", "b"), {"high": np.float32(1e9)}),
+    ],
+)
+def test_a_bound_beyond_fp16_is_none(bounded, constants, hand_made, computed):
+    model = hand_made([bounded, node("Neg", "b", "y")], {"x": [4]}, {"y": [4]}, constants)
+    half = to_fp16(model)
+    assert kept(half) == {}
+    assert errors(half) == set()
+    x = {"x": np.float32([-60000, -1, 5, 60000])}
+    np.testing.assert_allclose(computed(half, x), computed(model, x), rtol=1e-3)
+
+
+def test_places_in_a_picture_are_computed_in_fp32(hand_made, without_islands, computed):
+    """A picture of 1024 columns, each as bright as its number, sampled at places that arithmetic makes."""
+    nodes = [node("Mul", "places scale", "s"), node("Add", "s shift", "grid"),
+             node("GridSample", "picture grid", "y", align_corners=1)]  # fmt: skip
+    constants = {"scale": np.float32(2 / 1023), "shift": np.float32(-1)}
+    model = hand_made(nodes, {"picture": [1, 1, 2, 1024], "places": [1, 1, 512, 2]}, {"y": [1, 1, 1, 512]}, constants)
+    x = np.sort(np.random.default_rng(5).uniform(0, 1023, 512)).astype(np.float32)
+    inputs = {
+        "picture": np.tile(np.arange(1024, dtype=np.float32), (1, 1, 2, 1)),
+        "places": np.stack([x, np.zeros(512, np.float32)], -1)[None, None],
+    }
+    off = {name: np.abs(computed(half, inputs).reshape(-1) - x).max()
+           for name, half in (("plain", without_islands(model)), ("ours", to_fp16(model)))}  # fmt: skip
+    assert off["plain"] > 0.2
+    assert off["ours"] < 1e-3
+    assert set(kept(to_fp16(model))) == {"s", "grid", "y"}
+
+
+def test_places_are_followed_back_to_a_product(hand_made):
+    nodes = [
+        node("MatMul", "p matrix", "moved"),
+        node("Reshape", "moved sides", "r"),
+        node("Tanh", "r", "grid"),
+        node("GridSample", "picture grid", "y"),
+    ]
+    constants = {"matrix": np.eye(2, dtype=np.float32), "sides": np.int64([1, 1, 8, 2])}
+    model = hand_made(nodes, {"p": [8, 2], "picture": [1, 1, 4, 4]}, {"y": [1, 1, 1, 8]}, constants)
+    assert set(kept(to_fp16(model))) == {"r", "grid", "y"}
+
+
+def test_boxes_are_decoded_in_fp32(hand_made, without_islands, computed):
+    """Corners of boxes in a frame of 1024 pixels, from the deltas that a product gives."""
+    nodes = [
+        node("MatMul", "x w", "deltas"),
+        node("Slice", "deltas zero two one", "shift"),
+        node("Slice", "deltas two four one", "growth"),
+        node("Mul", "shift sides", "moved"),
+        node("Add", "moved centres", "centre"),
+        node("Exp", "growth", "grown"),
+        node("Mul", "grown sides", "side"),
+        node("Mul", "side half", "reach"),
+        node("Sub", "centre reach", "first"),
+        node("Add", "centre reach", "last"),
+        node("Concat", "first last", "boxes", axis=1),
+        node("Clip", "boxes least most", "y"),
+    ]
+    rng = np.random.default_rng(6)
+    constants = {
+        "w": rng.normal(0, 0.1, (8, 4)).astype(np.float32),
+        "centres": rng.uniform(300, 1000, (64, 2)).astype(np.float32),
+        "sides": rng.uniform(20, 200, (64, 2)).astype(np.float32),
+        "half": np.float32(0.5),
+        "least": np.float32(0),
+        "most": np.float32(1024),
+        **{name: np.int64([value]) for name, value in (("zero", 0), ("one", 1), ("two", 2), ("four", 4))},
+    }
+    model = hand_made(nodes, {"x": [64, 8]}, {"y": [64, 4]}, constants)
+    x = {"x": rng.normal(0, 1, (64, 8)).astype(np.float32)}
+    want = computed(model, x)
+    off = [np.abs(computed(half, x) - want).max() for half in (without_islands(model), to_fp16(model))]
+    assert off[0] > 0.4
+    assert off[1] < 0.15  # the deltas themselves are FP16
+    assert "deltas" not in kept(to_fp16(model))
+
+
+@pytest.mark.slow
+def test_the_boxes_of_attention_rcnn_are_fp32_from_the_deltas_to_the_output(families):
+    from edgeattn.export.run import to_onnx
+    from edgeattn.imaging import Preprocess
+    from edgeattn.models import camera
+
+    side, settings = families["attention_rcnn"]
+    frame = Preprocess(side, side)
+    description = camera.Description("attention_rcnn", settings, tuple("abcde"), frame, (120.0,) * 3, (64.0,) * 3)
+    view = Graph(to_fp16(to_onnx(camera.CameraModel(description).eval(), dynamic_batch=False, opset=20)))
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+    def closure(starts, step):
+        found, names = set(), list(starts)
+        while names:
+            name = names.pop()
+            if name not in found and view.type(name) in floats:
+                found.add(name)
+                names += step(name)
+        return found
+
+    def behind(name):
+        return [out for reader, _ in view.readers.get(name, []) for out in reader.outputs]
+
+    def before(name):
+        made_by_a_product = view.maker(name, "Conv", "MatMul", "Gemm")
+        return [] if name not in view.makers or made_by_a_product else list(view.makers[name].inputs)
+
+    grown = [made.output for made in view.nodes if made.operator == "Exp"]
+    between = closure(grown, behind) & closure(["boxes"], before)
+    assert len(grown) == 2 and len(between) > 10
+    halves = {name for name in between if view.type(name) == TensorProto.FLOAT16}
+    assert all(view.maker(name, "Conv", "MatMul", "Gemm") for name in halves)  # the deltas, as products give them
+
+
+def test_an_int8_product_beyond_fp16_stays_int8(hand_made, computed, measured):
+    """Its operands are dequantized to FP32 once more, with the scale that they were quantized with."""
+    nodes = [node("Relu", "x", "r")]
+    for name in ("r", "w"):
+        nodes.append(node("QuantizeLinear", f"{name} s_{name} zero", f"q_{name}"))
+        nodes.append(node("DequantizeLinear", f"q_{name} s_{name} zero", f"d_{name}"))
+    nodes += [
+        node("Reshape", "d_r sides", "moved"),
+        node("MatMul", "moved d_w", "m"),
+        node("Mul", "m down", "n"),
+        node("MatMul", "d_r v", "o"),
+        node("Add", "n o", "y"),
+    ]
+    rng = np.random.default_rng(7)
+    constants = {
+        "w": rng.normal(0, 1e4, (64, 64)).astype(np.float32),
+        "v": rng.normal(0, 1, (64, 64)).astype(np.float32),
+        "s_r": np.float32(0.03),
+        "s_w": np.float32(300),
+        "zero": np.int8(0),
+        "down": np.float32(1e-4),
+        "sides": np.int64([8, 64]),
+    }
+    model = hand_made(nodes, {"x": [8, 64]}, {"y": [8, 64]}, constants)
+    x = {"x": rng.normal(0, 1, (8, 64)).astype(np.float32)}
+    ranges = measured(model, [x])
+    half = to_fp16(model, ranges)
+    found = lint(half, Rules((10, 3)), ranges)
+    assert not [f for f in found if f.rule in ("placement.cast", "typing.dq-fp32", "overflow.tensor", "typing.mixed")]
+    view = Graph(half)
+    (product,) = [made for made in view.nodes if made.label == "m"]
+    assert product_is_int8(view, product)
+    assert [view.type(name) for name in product.inputs] == [TensorProto.FLOAT, TensorProto.FLOAT]
+    (other,) = [made for made in view.nodes if made.label == "o"]
+    assert view.type(other.input(0)) == TensorProto.FLOAT16
+    assert view.value("s_r") == view.value("s_r_fp16")
+    assert sqnr_db(computed(model, x), computed(half, x)) > 40  # FP16 before a quantizer moves some values by a step
+    assert set(kept(half)) == {"moved", "m", "n"}
+
+
+@pytest.mark.parametrize(
+    ("guard", "tiny"),
+    [
+        ([node("Clip", "n tiny", "c"), node("Expand", "c sides", "d")], 1e-12),
+        ([node("Max", "n tiny", "d")], 1e-12),
+        ([node("Add", "n tiny", "d")], 1e-9),
+        ([node("Mul", "n n", "nn"), node("Add", "nn tiny", "c"), node("Sqrt", "c", "d")], 1e-24),
+    ],
+    ids=["Clip", "Max", "Add", "Sqrt"],
+)
+def test_an_epsilon_that_is_0_in_fp16(guard, tiny, hand_made, without_islands, computed):
+    """As of torch's F.normalize: a row of zeros stays zeros, and is no NaN."""
+    nodes = [node("Abs", "x", "a"), node("ReduceMax", "a axes", "n"), *guard, node("Div", "x d", "y")]
+    constants = {"axes": np.int64([1]), "tiny": np.float32(tiny), "sides": np.int64([4, 8])}
+    model = hand_made(nodes, {"x": [4, 8]}, {"y": [4, 8]}, constants)
+    x = {"x": np.random.default_rng(8).normal(0, 1, (4, 8)).astype(np.float32)}
+    x["x"][2] = 0
+    plain, ours = without_islands(model), to_fp16(model)
+    with np.errstate(all="ignore"):
+        assert np.isnan(computed(plain, x)[2]).all()
+    np.testing.assert_allclose(computed(ours, x), computed(model, x), atol=2e-3)
+    rules = [{f.rule for f in lint(m, Rules((10, 3))) if f.rule.startswith("underflow.")} for m in (plain, ours)]
+    assert rules == [{"underflow.constant"}, set()]
+
+
+def test_small_weights_stay_fp16(hand_made):
+    """They become 0 and harm nobody; nor does an epsilon that FP16 has."""
+    nodes = [node("MatMul", "x w", "m"), node("Add", "m epsilon", "n"), node("Div", "x n", "y")]
+    constants = {"w": np.full((4, 4), 1e-9, np.float32), "epsilon": np.float32(1e-5)}
+    assert kept(to_fp16(hand_made(nodes, {"x": [4, 4]}, {"y": [4, 4]}, constants))) == {}
+
+
+@pytest.mark.parametrize(("side", "reached", "stays"), [(2, 1e4, False), (8, 1e4, True), (32, 1.0, True)])
+def test_a_pooling_is_a_sum_over_its_window(side, reached, stays, hand_made):
+    nodes = [node("Relu", "x", "r"), node("AveragePool", "r", "y", kernel_shape=[side, side], strides=[side, side])]
+    model = hand_made(nodes, {"x": [1, 2, 64, 64]}, {"y": [1, 2, 64 // side, 64 // side]}, {})
+    ranges = {"r": reached, "y": reached}
+    assert ("y" in kept(to_fp16(model, ranges))) == stays
+    assert errors(to_fp16(model, ranges), ranges) == set()
+
+
+def test_an_input_beyond_fp16_is_read_in_fp32(hand_made, computed, measured):
+    model = hand_made([node("Mul", "x down", "y")], {"x": [4]}, {"y": [4]}, {"down": np.float32(1e-4)})
+    x = {"x": np.float32([1e5, 2e5, -3e5, 0])}
+    np.testing.assert_allclose(computed(to_fp16(model, measured(model, [x])), x), [10, 20, -30, 0], rtol=1e-3)

@@ -27,13 +27,22 @@ def measured(model, calls, folder):
 def test_the_largest_of_every_tensor_over_all_samples(steep, tmp_path):
     calls = [{"x": np.array([[1, -3, 2, 0]], np.float32)}, {"x": np.array([[0, 0, -2, 1]], np.float32)}]
     found = measured(steep, calls, tmp_path)
-    assert found == {"y": pytest.approx(9.0, rel=1e-5), "z": pytest.approx(9e4)}
+    assert found == {"x": 3.0, "y": pytest.approx(9.0, rel=1e-5), "z": pytest.approx(9e4)}
 
 
-def test_what_is_not_finite_counts_as_the_largest_number(hand_made, tmp_path):
-    model = hand_made([helper.make_node("Log", ["x"], ["y"], name="log")], {"x": [1, 2]}, {"y": [1, 2]}, {})
-    found = measured(model, [{"x": np.array([[0.0, 1.0]], np.float32)}], tmp_path)
-    assert found == {"y": float(np.finfo(np.float32).max)}
+@pytest.mark.parametrize(
+    ("kind", "x", "reached"),
+    [
+        ("Reciprocal", [0.0, 1.0], float(np.finfo(np.float32).max)),
+        ("Sqrt", [-1.0, 4.0], float(np.finfo(np.float32).max)),
+        ("Log", [0.0, 1.0], 0.0),
+        ("Log", [0.0, np.exp(2)], 2.0),
+    ],
+    ids=["infinity", "NaN", "minus infinity", "beside minus infinity"],
+)
+def test_what_is_not_finite_counts_as_the_largest_number_but_a_mask(kind, x, reached, hand_made, tmp_path):
+    model = hand_made([helper.make_node(kind, ["x"], ["y"], name="n")], {"x": [1, 2]}, {"y": [1, 2]}, {})
+    assert measured(model, [{"x": np.float32([x])}], tmp_path)["y"] == pytest.approx(reached)
 
 
 def test_real_networks_stay_within_half_precision(network, calls, tmp_path):

@@ -9,6 +9,7 @@ from edgeattn.artifact import Precision, sha256_file
 from edgeattn.errors import DataError, ModelError
 from edgeattn.progress import silent
 from edgeattn.quantize import policy
+from edgeattn.quantize.form import CPU, TENSORRT
 from edgeattn.quantize.run import quantize
 from edgeattn.recipe import QuantizeSection
 
@@ -24,10 +25,10 @@ def source(attention_network, tmp_path):
     return folder
 
 
-def made(source, precision, calls, settings=ONE, name="out"):
+def made(source, precision, calls, settings=ONE, name="out", **options):
     out = source.parent / name
     out.mkdir()
-    quantize(source, precision, calls, settings, out, silent)
+    quantize(source, precision, calls, settings, out, silent, **options)
     return out
 
 
@@ -45,6 +46,14 @@ def test_int8_depends_on_the_frames_and_not_on_their_order(source, calls):
     assert record["calibration_samples"] == 6  # a third is held back to judge
     assert [entry["setting"] for entry in record["search"] if entry["chosen"]] == ["minmax"] == [record["setting"]]
     assert "Softmax decides where to look" in record["float_nodes"].values()
+
+
+def test_the_record_names_what_of_an_fp16_rest_stays_fp32(source, calls):
+    for form, reasons in ((CPU, set()), (TENSORRT, {"LayerNormalization in FP32"})):
+        out = made(source, Precision.INT8, calls(4), name=form.name, form=form)
+        record = json.loads((out / "quantization.json").read_text())
+        assert set(record["fp32_nodes"].values()) == reasons
+        assert record["kept_by"] == "the attention-safe policy"
 
 
 def test_the_record_names_what_the_setting_keeps(source, calls, attention_network):
@@ -98,6 +107,7 @@ def test_fp16_needs_no_images_and_names_its_islands(source):
     onnx.checker.check_model(out / "model.onnx", full_check=True)
     record = json.loads((out / "quantization.json").read_text())
     assert set(record["float_nodes"].values()) == {"LayerNormalization in FP32"}
+    assert record["kept_by"] == "range and form"
     assert (out / "model.json").read_text() == '{"name": "x", "task": "classify"}'
 
 

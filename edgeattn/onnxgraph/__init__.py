@@ -1,0 +1,1 @@
+"""ONNX graphs as both `quantize`, which writes them, and `lint`, which judges them, see them."""
