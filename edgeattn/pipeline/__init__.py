@@ -81,7 +81,7 @@ def _quantize(state: Run, exported: Artifact) -> dict[Precision, Artifact]:
         wide = "FP32" if precision is Precision.FP16 else "float"
         kept = f"{len(record['float_nodes'])} nodes kept in {wide} by {by}"
         if islands := record.get("fp32_nodes"):
-            kept += f", {len(islands)} of them and of the FP16 rest in FP32 by range and form"
+            kept += f"; of its FP16 rest {len(islands)} in FP32 by range and form"
         skipped = (f"INT8 setting {name} was skipped: {why}" for name, why in record.get("skipped", {}).items())
         if precision is not Precision.FP16 and not rest_is_fp16:
             return replace(row, notes=(kept, *skipped))
