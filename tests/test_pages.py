@@ -1,4 +1,4 @@
-"""README and docs/models.md say what the recipes and the committed reports say."""
+"""README, docs/models.md and docs/jetson.md say what the recipes and the committed reports say."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def test_every_recipe_is_named_in_the_table_of_systems():
     assert not missing
 
 
+@pytest.mark.parametrize("folder", ["zoo", "jetson"])
 @pytest.mark.parametrize("name", REAL)
-def test_every_recipe_on_real_data_has_a_report_of_what_it_says_today(name):
-    """When this fails: `edgeattn zoo NAME --out reports/zoo`."""
-    found, recipe = report.load(ROOT / "reports/zoo" / name), load_recipe(str(ROOT / f"pipelines/{name}.yaml"))
+def test_every_recipe_on_real_data_has_a_report_of_what_it_says_today(name, folder):
+    """When this fails: `edgeattn zoo NAME --out reports/zoo`, or `--target jetson --out reports/jetson`."""
+    found, recipe = report.load(ROOT / "reports" / folder / name), load_recipe(str(ROOT / f"pipelines/{name}.yaml"))
     said, today = found["settings"]["recipe"], recipe.model_dump(mode="json")
     # A field that came later than the report has to be at its default.
     later = {
@@ -68,6 +69,21 @@ def test_a_header_expects_what_the_report_measured(name):
     assert number is not None, line
     measured = report.load(ROOT / "reports/zoo" / name)["rows"][0]["metric"]["value"]
     assert abs(float(number[0]) - measured) <= 0.5 * 10 ** -len(number[1] or "") + 1e-9, (line, measured)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_on_the_jetson_both_precisions_are_inside_the_budget(name):
+    """As docs/jetson.md says, by emulation: the metric's loss and the SQNR of each graph that engines are built from."""
+    found = report.load(ROOT / "reports/jetson" / name)
+    engines = {row["variant"]: row for row in found["rows"] if row["stage"] == "compile"}
+    assert {"fp16", "int8"} <= set(engines)
+    for variant in ("fp16", "int8"):
+        row, budget = engines[variant], found["budget"]
+        assert (row["status"], row["emulated"]) == ("deferred", True), (variant, row["reason"])
+        better = 1 if row["metric"]["higher_is_better"] else -1
+        assert -better * row["drift"]["metric_delta"] <= budget["metric_drop_max"] + 1e-9, variant
+        if budget["sqnr_db_min"] is not None:
+            assert row["drift"]["sqnr_db"] >= budget["sqnr_db_min"], variant
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
