@@ -74,7 +74,7 @@ def test_a_header_expects_what_the_report_measured(name):
 
 @pytest.mark.parametrize("name", EMULATED)
 def test_on_the_jetson_both_precisions_are_inside_the_budget(name):
-    """As docs/jetson.md says, by emulation: the metric's loss and the SQNR of each graph that engines are built from."""
+    """As docs/jetson.md says, by emulation: the metric's loss and the SQNR of the graphs of the engines."""
     found = report.load(ROOT / "reports/jetson" / name)
     engines = {row["variant"]: row for row in found["rows"] if row["stage"] == "compile"}
     assert {"fp16", "int8"} <= set(engines)
