@@ -35,7 +35,7 @@ class Form:
 
 
 def _cpu(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
-    return qdq.asymmetric_is_unsigned(model)
+    return qdq.unsigned(model)
 
 
 def _tensorrt(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 NNCF writes for CPUs: activations that are never negative get unsigned zero points, which keep one bit more. TensorRT
 has signed INT8 with zero point 0 alone, so there the same file is misread or refused. `for_tensorrt` mends in one go
 what the functions below mend one by one; the order matters (design notes TENSORRT.md, sections 4 and 5). Only
-`asymmetric_is_unsigned` is for CPUs.
+`unsigned` is for CPUs.
 """
 
 from __future__ import annotations
@@ -64,20 +64,22 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def asymmetric_is_unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Every int8 quantizer with a zero point other than 0 as uint8, both moved by 128: the same steps and values.
+def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Every int8 quantizer of an activation as uint8, values and zero point moved by 128: the same steps and values.
 
-    For OpenVINO: on processors with AMX 2026.4 finds "No suitable implementations" for a convolution of asymmetric
-    int8 whose result is quantized again, unless its float parts run in FP32; of uint8 it has one
-    (tests/quantize/test_openvino_guards.py, which fails when that is mended).
+    For OpenVINO 2026.4, on two counts (tests/quantize/test_openvino_guards.py, which fails when one is mended). Without
+    AMX it computes a convolution of concatenated int8 activations wrongly (10 dB). With AMX it has "No suitable
+    implementations" for a convolution of asymmetric int8 whose result is quantized again, unless its float parts run in
+    FP32. Without AMX uint8 is the faster, too (docs/decisions.md).
     """
     result, graph = _copy(model)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    of_weights = {node.input[2] for node in _quantizers(graph) if node.input[0] in constants and len(node.input) > 2}
+    fixed = {node.output[0] for node in _quantizers(graph) if node.input[0] in constants} | constants.keys()
+    of_weights = {node.input[2] for node in _quantizers(graph) if node.input[0] in fixed and len(node.input) > 2}
     moved: set[str] = set()
     for node in _quantizers(graph):
         point = _constant(constants, node, 2)
-        if point is not None and point.dtype == np.int8 and np.any(point) and node.input[2] not in of_weights:
+        if point is not None and point.dtype == np.int8 and node.input[2] not in of_weights:
             moved.add(node.input[2])
     for tensor in graph.initializer:
         if tensor.name in moved:

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.errors import ModelError
 from edgeattn.metrics.tensors import sqnr_db
-from edgeattn.quantize.qdq import asymmetric_is_unsigned, explicit_axes, for_tensorrt, signed, skips_only, tidy
+from edgeattn.quantize.qdq import explicit_axes, for_tensorrt, signed, skips_only, tidy, unsigned
 
 
 def pair(name, source, scale, point):
@@ -129,25 +129,39 @@ def residual(hand_made):
     return hand_made(nodes, {"x": [1, 4, 8, 8]}, {"y": [1, 4, 8, 8]}, {**constants, **others, **weights})
 
 
-def test_asymmetric_int8_becomes_the_same_steps_of_uint8(hand_made):
+def test_int8_activations_become_the_same_steps_of_uint8(hand_made):
     moved, constants = pair("a8", "x", 0.02, np.int8(-5))
     symmetric, others = pair("y", "a8", 0.05, np.int8(0))
     weights = {"W": np.array([-3, 7], np.int8), "w_s": np.float32(0.1), "w_z": np.int8(2)}
     product = helper.make_node("DequantizeLinear", ["W", "w_s", "w_z"], ["w"], name="weights")
     model = hand_made([*moved, *symmetric, product], {"x": [64]}, {"y": [64]}, {**constants, **others, **weights})
-    mended = asymmetric_is_unsigned(model)
+    mended = unsigned(model)
     found = {t.name: numpy_helper.to_array(t) for t in mended.graph.initializer if t.name.endswith("_z")}
     assert {name: (value.dtype.name, int(value)) for name, value in found.items()} == {
         "a8_z": ("uint8", 123),
-        "y_z": ("int8", 0),
+        "y_z": ("uint8", 128),
         "w_z": ("int8", 2),  # the weights' own steps would have to move with it
     }
     inputs = {"x": np.linspace(-4, 4, 64, dtype=np.float32)}
     assert (as_written(mended, inputs) == as_written(model, inputs)).all()
 
 
-def test_a_graph_without_asymmetric_int8_stays_as_it_is(rectified):
-    assert asymmetric_is_unsigned(rectified) == rectified
+def test_weights_that_the_graph_quantizes_itself_stay_int8(hand_made):
+    quantized, constants = pair("w8", "W", 0.1, np.int8(0))
+    activation, others = pair("x8", "x", 0.02, np.int8(0))
+    product = helper.make_node("MatMul", ["x8", "w8"], ["y"], name="product")
+    weights = {"W": np.random.default_rng(0).standard_normal((8, 4), np.float32)}
+    every = {**constants, **others, **weights}
+    model = hand_made([*quantized, *activation, product], {"x": [2, 8]}, {"y": [2, 4]}, every)
+    mended = unsigned(model)
+    points = {t.name: numpy_helper.to_array(t).dtype.name for t in mended.graph.initializer if t.name.endswith("_z")}
+    assert points == {"w8_z": "int8", "x8_z": "uint8"}
+    inputs = frames((2, 8))
+    assert (as_written(mended, inputs) == as_written(model, inputs)).all()
+
+
+def test_a_graph_without_int8_activations_stays_as_it_is(rectified):
+    assert unsigned(rectified) == rectified
 
 
 def test_only_the_skip_of_a_residual_addition_stays_quantized(residual, answer):
