@@ -26,8 +26,11 @@ def test_a_jetson_that_is_not_here(deployed, tool):
         assert row["latency"] is None, "how fast this machine is says nothing of the device"
         assert row["emulated"] == (name != "train/fp32"), "every graph is computed as the device will, node by node"
         assert row["status"] == ("deferred" if name.startswith("compile") else row["status"])
-    assert rows["quantize/int8"]["emulation"]["sqnr_db"] > 20
-    assert rows["compile/fp32"]["emulation"]["sqnr_db"] > 60
+    for name, least in (("quantize/fp16", 50), ("quantize/int8", 20), ("export/fp32", 60)):
+        fused = rows[name]["emulation"]
+        assert fused["sqnr_db"] is None or fused["sqnr_db"] > least  # none: in so small a network nothing moves
+        assert fused["metric"] is not None and any("used by ONNX Runtime" in note for note in rows[name]["notes"])
+    assert rows["compile/int8"]["emulation"] == rows["quantize/int8"]["emulation"]
     assert rows["compile/int8"]["estimate"]["bound_ms"] < rows["compile/fp32"]["estimate"]["bound_ms"]
     assert values["verdict"]["passed"] and values["selected"]["variant"] == "fp16"
 
