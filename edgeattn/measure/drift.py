@@ -125,8 +125,10 @@ class Scored:
 
     def save(self, path: Path) -> None:
         """Write an `.npz`; `load` gives the same again."""
-        sources = {} if self.sources is None else {"sources": np.array(self.sources)}
-        np.savez(path, scores=self.scores, draws=self.draws, metric=self.metric, seed=self.seed, **sources)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in ("scores", "draws", "metric", "seed")}
+        if self.sources is not None:
+            arrays["sources"] = np.array(self.sources)
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Scored:

@@ -70,7 +70,7 @@ def unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
     For OpenVINO 2026.4, on two counts (tests/quantize/test_openvino_guards.py, which fails when one is mended). Without
     AMX it computes a convolution of concatenated int8 activations wrongly (10 dB). With AMX it has "No suitable
     implementations" for a convolution of asymmetric int8 whose result is quantized again, unless its float parts run in
-    FP32. Without AMX uint8 is the faster, too (docs/decisions.md).
+    FP32.
     """
     result, graph = _copy(model)
     constants = {tensor.name: tensor for tensor in graph.initializer}
