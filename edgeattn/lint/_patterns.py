@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgeattn.onnxgraph.half import PRODUCTS, before_casts
-from edgeattn.onnxgraph.view import Graph, Node
+from edgeattn.onnxgraph.half import before_casts
+from edgeattn.onnxgraph.view import PRODUCTS, Graph, Node
 
 _BESIDE_A_PRODUCT = ("QuantizeLinear", "DequantizeLinear", "BatchNormalization", "Cast")
 

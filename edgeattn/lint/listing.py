@@ -13,8 +13,7 @@ from onnx import TensorProto
 from edgeattn.lint import dla
 from edgeattn.lint._patterns import product_is_int8
 from edgeattn.lint.base import Rules
-from edgeattn.onnxgraph.half import PRODUCTS
-from edgeattn.onnxgraph.view import MOVING, Graph, Node, as_graph, type_name
+from edgeattn.onnxgraph.view import MOVING, PRODUCTS, Graph, Node, as_graph, type_name
 
 _NAMES = {
     TensorProto.FLOAT: "fp32",

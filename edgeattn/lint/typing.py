@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto
 
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, known
-from edgeattn.onnxgraph.half import LIMIT, PRODUCTS
-from edgeattn.onnxgraph.view import FLOATS, Graph, Node, type_name
+from edgeattn.onnxgraph.half import LIMIT
+from edgeattn.onnxgraph.view import FLOATS, PRODUCTS, Graph, Node, type_name
 
 MIXED = Rule(
     "typing.mixed",

@@ -18,8 +18,7 @@ from onnx import TensorProto, helper
 
 from edgeattn.backends._tensorrt_network import einsum
 from edgeattn.lint.listing import precision
-from edgeattn.onnxgraph.half import PRODUCTS
-from edgeattn.onnxgraph.view import Graph, Node, as_graph
+from edgeattn.onnxgraph.view import PRODUCTS, Graph, Node, as_graph
 
 _TILE = 4
 

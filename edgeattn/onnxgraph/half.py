@@ -32,7 +32,6 @@ NORMALISATIONS = frozenset({
 SQUARE_SUMS = frozenset({"ReduceSumSquare", "ReduceL2", "GlobalLpPool", "LpPool"})
 """They sum squares: one value above 256 is enough to overflow, however few they sum."""
 SUMS = frozenset({"ReduceSum", "ReduceMean", "ReduceL1", "GlobalAveragePool", "AveragePool", "CumSum"})
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 MEANS = frozenset({"ReduceMean", "ReduceSum"})
 _WINDOWS = frozenset({"AveragePool", "LpPool"})
 

@@ -22,6 +22,7 @@ FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 
 # What only rearranges its first input; Q and DQ move over these.
 MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Split"})
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 _VALUES = ("value_float", "value_floats", "value_int", "value_ints")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgeattn.onnxgraph import half
-from edgeattn.onnxgraph.view import MOVING, Graph, Node
+from edgeattn.onnxgraph.view import MOVING, PRODUCTS, Graph, Node
 
 # Places, by the input that holds them: FP16 knows only half pixels above 1024, and NonMaxSuppression is FP32 alone.
 _PLACES = {"GridSample": 1, "RoiAlign": 1, "NonMaxSuppression": 0}
@@ -173,7 +173,7 @@ class _View:
         The DequantizeLinear itself is written again for FP32 by `fp16.to_fp16`.
         """
         for node in self._graph.nodes:
-            if node.operator not in half.PRODUCTS or key(node) not in reasons:
+            if node.operator not in PRODUCTS or key(node) not in reasons:
                 continue
             for operand in node.inputs[:2] if all(map(self._graph.quantized, node.inputs[:2])) else ():
                 name = operand

@@ -15,13 +15,13 @@ from collections import Counter
 
 import onnx
 
+from edgeattn.onnxgraph.view import PRODUCTS
+
 NORMALISATIONS = frozenset(
     {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization"}
 )
 SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMean", "ReduceSumSquare", "ReduceL2", "GlobalAveragePool"})
-
 
 # What only rearranges a tensor.
 MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten"})

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.errors import ModelError
+from edgeattn.onnxgraph.view import PRODUCTS
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-# What TensorRT joins with the addition behind it, through a bias or an activation that it joins as well.
-PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:

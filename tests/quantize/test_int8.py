@@ -8,6 +8,7 @@ from onnx import numpy_helper
 from edgeattn import tasks
 from edgeattn.errors import MachineError, MissingLibrary, ModelError, RecipeError, StageFailed, StorageError
 from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.onnxgraph.view import PRODUCTS
 from edgeattn.progress import silent
 from edgeattn.quantize import int8, policy
 
@@ -85,7 +86,7 @@ def test_what_is_said_to_be_in_float_is(name, network, calls):
         pytest.skip("this setting is not for this network")
     model = int8.quantize(network, calls(4), KNOWN[name], spare_bit=False)
     told = int8.float_nodes(network, model, KNOWN[name])
-    products = [node.name for node in network.graph.node if node.op_type in policy.PRODUCTS]
+    products = [node.name for node in network.graph.node if node.op_type in PRODUCTS]
     assert all(reads == (0, 0) for reads in walk(model.graph, told).values())
     assert all(weights for node, (_, weights) in walk(model.graph, products).items() if node not in told)
     policys = policy.float_nodes(network.graph)
