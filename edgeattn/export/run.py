@@ -22,6 +22,7 @@ from edgeattn.backends.base import Tensors, last_line
 from edgeattn.errors import ModelError, StageFailed
 from edgeattn.metrics.tensors import max_abs, sqnr_db
 from edgeattn.models import camera
+from edgeattn.onnxgraph.file import serialized
 from edgeattn.recipe import ExportSection
 
 _CURE = "change the model, the input's size or the export fields of the recipe"
@@ -37,7 +38,7 @@ def export(source: Path, settings: ExportSection, calls: Sequence[Tensors], out:
     model = camera.load(source)
     with camera.torch_errors(f"The network in {source} cannot be exported to ONNX", _CURE):
         graph = to_onnx(model, dynamic_batch=settings.dynamic_batch, opset=settings.opset)
-    write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
+    write_atomic(out / "model.onnx", serialized(graph))
     shutil.copyfile(source / "model.json", out / "model.json")
     prove_parity(source, out, settings, calls)
 

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends import onnxruntime
 from edgeattn.backends.base import MODEL, Runner
-from edgeattn.errors import ModelError
+from edgeattn.onnxgraph.file import serialized
 from edgeattn.onnxgraph.view import Graph
 from edgeattn.quantize.fp16 import TYPES, refuse_float_bodies
 
@@ -48,7 +48,7 @@ def load(folder: Path, *, threads: int, as_written: bool = True) -> Runner:
     except Exception:  # protobuf's own; the backend says what is wrong, in one sentence
         return onnxruntime.load(folder, threads=threads, as_written=as_written)
     with tempfile.TemporaryDirectory(prefix="edgeattn-") as work:  # read whole when it is opened
-        (Path(work) / MODEL).write_bytes(_serialized(rounded(model)))
+        (Path(work) / MODEL).write_bytes(serialized(rounded(model)))
         return onnxruntime.load(Path(work), threads=threads, as_written=as_written)
 
 
@@ -95,15 +95,6 @@ def _rounded(node: onnx.NodeProto, halves: set[str], inside: dict[str, str]) -> 
         elif attribute.type == onnx.AttributeProto.TENSOR:
             attribute.t.CopyFrom(_wide(attribute.t))
     return [copy, *after]
-
-
-def _serialized(model: onnx.ModelProto) -> bytes:
-    try:
-        return bytes(model.SerializeToString())
-    except Exception as error:  # protobuf's own, or ValueError: it depends on its version
-        raise ModelError(
-            "With its weights in FP32 the graph is larger than the 2 GB one ONNX file can hold; emulate a smaller one."
-        ) from error
 
 
 def _cast(source: str, name: str, kind: int) -> onnx.NodeProto:

@@ -24,6 +24,7 @@ from edgeattn.backends._telemetry import silence_telemetry
 from edgeattn.backends.base import Tensors, last_line
 from edgeattn.errors import EdgeattnError, MachineError, ModelError, RecipeError, StageFailed
 from edgeattn.metrics.tensors import sums_by_name
+from edgeattn.onnxgraph.file import serialized
 from edgeattn.progress import Progress
 from edgeattn.quantize import emulate, policy
 from edgeattn.quantize.form import CPU, Form
@@ -247,7 +248,7 @@ def float_nodes(
 
 def _outputs(model: onnx.ModelProto, calls: Sequence[Tensors], form: Form = CPU) -> list[dict[str, NDArray[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        (Path(folder) / "model.onnx").write_bytes(serialized(model))
         loader = emulate.load if form.as_written else onnxruntime.load
         runner = loader(Path(folder), threads=1)
         try:

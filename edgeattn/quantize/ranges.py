@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from edgeattn.backends import onnxruntime
 from edgeattn.backends.base import Tensors
+from edgeattn.onnxgraph.file import serialized
 from edgeattn.progress import Progress
 
 _FP32_MAX = float(np.finfo(np.float32).max)
@@ -37,7 +38,7 @@ def largest(path: Path, calls: Sequence[Tensors], progress: Progress) -> dict[st
             watched.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "model.onnx").write_bytes(watched.SerializeToString())
+        (Path(folder) / "model.onnx").write_bytes(serialized(watched))
         runner = onnxruntime.load(Path(folder), threads=1, as_written=True)
         try:
             for index, call in enumerate(calls):

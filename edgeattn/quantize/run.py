@@ -14,6 +14,7 @@ from edgeattn import tasks
 from edgeattn.artifact import Precision, sha256_bytes, write_atomic
 from edgeattn.backends.base import Tensors
 from edgeattn.errors import ModelError
+from edgeattn.onnxgraph.file import serialized
 from edgeattn.progress import Progress
 from edgeattn.quantize import calibration, fp16, int8
 from edgeattn.quantize.form import CPU, Form
@@ -47,7 +48,7 @@ def quantize(
         graph, record = _int8(model, source, calls, settings, progress, form, spare_bit, ranges)
     else:
         raise ModelError(f"There is no quantized graph for {precision.value}; fp16 and int8 have one.")
-    write_atomic(out / "model.onnx", graph.SerializeToString(deterministic=True))
+    write_atomic(out / "model.onnx", serialized(graph))
     write_atomic(out / "quantization.json", json.dumps(record, indent=1, sort_keys=True))
     shutil.copyfile(source / "model.json", out / "model.json")
 

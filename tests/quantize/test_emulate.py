@@ -183,12 +183,3 @@ def test_a_body_of_fp16_is_refused():
     model = build(nodes, {"x": (FLOAT, [4]), "c": (TensorProto.BOOL, [])}, {"y": (FLOAT, [4])})
     with pytest.raises(ModelError, match=r"If 'r' has a body that computes in float, which has no emulated form here"):
         emulate.rounded(model)
-
-
-def test_what_is_too_large_for_one_file(monkeypatch):
-    class Large:
-        def SerializeToString(self):  # noqa: N802  protobuf's name
-            raise ValueError("Message onnx.ModelProto exceeds maximum protobuf size of 2GB: 2200000000")
-
-    with pytest.raises(ModelError, match="larger than the 2 GB one ONNX file can hold; emulate a smaller one"):
-        emulate._serialized(Large())
