@@ -5,8 +5,8 @@ elsewhere the engine is built again from `model.onnx`, if that lies beside it, a
 is there and fits goes before the folder's own engine: it was timed on this very machine.
 
 The precision is in the graph (FP16 types, Q/DQ nodes): networks are strongly typed and no flag of the builder asks for
-one. Proven so far: every call against NVIDIA's own lists of the API of six versions from 10.3 to 11.4, and memory,
-streams and recordings against a stand-in for CUDA. Nothing has run on a GPU yet.
+one. Proven so far: every call against NVIDIA's own lists of the API of six versions from 10.3 to 11.4; memory, streams
+and recordings on an H100 (`_cuda`). No engine has been built or run by TensorRT itself yet.
 """
 
 from __future__ import annotations

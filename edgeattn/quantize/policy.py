@@ -15,16 +15,11 @@ from collections import Counter
 
 import onnx
 
-from edgeattn.onnxgraph.view import PRODUCTS
+from edgeattn.onnxgraph.half import NORMALISATIONS
+from edgeattn.onnxgraph.view import MOVING, PRODUCTS
 
-NORMALISATIONS = frozenset(
-    {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization"}
-)
 SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMean", "ReduceSumSquare", "ReduceL2", "GlobalAveragePool"})
-
-# What only rearranges a tensor.
-MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten"})
 
 
 def float_nodes(graph: onnx.GraphProto) -> dict[str, str]:
@@ -47,27 +42,7 @@ def float_nodes(graph: onnx.GraphProto) -> dict[str, str]:
             reasons[node.name] = "difference of two activations, such as the sides of a box: small beside either"
         elif node.op_type == "Mul" and len(activations) == 2:
             reasons[node.name] = "gate: one activation scales another"
-    for name in _maps_of_shared_tokens(graph, constants):
-        reasons.setdefault(name, "OpenVINO 2026.4 computes it wrongly beside a matrix product of the same tokens")
     return reasons
-
-
-def _maps_of_shared_tokens(graph: onnx.GraphProto, constants: set[str]) -> list[str]:
-    """Convolutions that read, as a map, tokens that a matrix product with weights reads too.
-
-    In INT8 OpenVINO 2026.4's low-precision transformations spoil such a convolution where both results are joined:
-    ONNX Runtime, and OpenVINO without them, keep 30 dB and more, they leave about 10 (tests/quantize/
-    test_openvino_guards.py, which fails when that is mended). In float it costs next to nothing. It is so without AMX
-    alone, and not of uint8, which `qdq.unsigned` writes now: this can go once alignments were measured without it.
-    """
-    makers = {output: node for node in graph.node for output in node.output}
-
-    def read_by(*kinds: str) -> dict[str, str]:
-        weighted = (node for node in graph.node if node.op_type in kinds and node.input[1] in constants)
-        return {node.name: _origin(node.input[0], makers) for node in weighted}
-
-    products = set(read_by("MatMul", "Gemm").values())
-    return [name for name, tensor in read_by("Conv").items() if tensor in products]
 
 
 def smoothed_wrongly(graph: onnx.GraphProto) -> list[str]:

@@ -1,6 +1,6 @@
 """Guards that are to go when OpenVINO is mended.
 
-They are `policy._maps_of_shared_tokens`, `policy.smoothed_wrongly` and `qdq.unsigned`, for two reasons.
+They are `policy.smoothed_wrongly` and `qdq.unsigned`, which stands for three faults.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def quality_db(model, setting: str, folder: Path) -> tuple[float, float]:
 without_amx = pytest.mark.skipif("amx_int8" in host.isa(), reason="with AMX OpenVINO computes it rightly")
 
 GUARDS = [
-    ("shared_tokens", "minmax", "_maps_of_shared_tokens"),
-    ("pooled_tokens", "minmax+smooth-quant", "smoothed_wrongly"),
+    ("shared_tokens", "minmax", (qdq, "unsigned", lambda model: model)),
+    ("pooled_tokens", "minmax+smooth-quant", (policy, "smoothed_wrongly", lambda graph: [])),
 ]
 
 
@@ -95,11 +95,10 @@ def test_with_the_guard_both_engines_agree(graph, setting, guard, request, tmp_p
 
 @pytest.mark.parametrize(("graph", "setting", "guard"), [pytest.param(*GUARDS[0], marks=without_amx), GUARDS[1]])
 def test_without_the_guard_openvino_still_computes_it_wrongly(graph, setting, guard, request, tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, guard, lambda *graph_and_constants: [])
-    monkeypatch.setattr(qdq, "unsigned", lambda model: model)  # as uint8 the tokens' maps are right without the guard
+    monkeypatch.setattr(*guard)
     one, other = quality_db(request.getfixturevalue(graph), setting, tmp_path)
     assert one > 25
-    assert other < one - 10, f"OpenVINO is mended: policy.{guard} can go"
+    assert other < one - 10, f"OpenVINO is mended: {guard[1]} can go"
 
 
 @pytest.fixture

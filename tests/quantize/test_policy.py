@@ -83,33 +83,3 @@ def test_in_the_real_networks_every_attention_part_stays_in_float(network):
     assert "Conv" not in kinds
     assert "Gemm" not in kinds
     assert len(policy.classifier_nodes(network.graph)) == 1
-
-
-@pytest.fixture
-def tokens_as_map(hand_made):
-    """Tokens `x` read by a product with weights, by a convolution as a map, and a map that nothing else reads."""
-
-    def make(product: str):
-        rows = nodes(
-            ("MatMul", product, "queries"),
-            ("Transpose", "x", "moved"),
-            ("Reshape", "moved shape", "map"),
-            ("Conv", "map K", "conv"),
-            ("Relu", "conv", "relu"),
-            ("Conv", "relu K", "y"),
-        )
-        rows[1].attribute.append(helper.make_attribute("perm", [0, 2, 1]))
-        constants = {
-            "W": np.eye(4, dtype=np.float32),
-            "K": np.ones((4, 4, 1, 1), np.float32),
-            "shape": np.array([1, 4, 2, 2], np.int64),
-        }
-        outputs = {"queries": [1, 4, 4], "y": [1, 4, 2, 2]}
-        return hand_made(rows, {"x": [1, 4, 4], "z": [1, 4, 4]}, outputs, constants).graph
-
-    return make
-
-
-@pytest.mark.parametrize(("product", "kept"), [("x W", ["conv"]), ("z W", []), ("x x", ["queries"])])
-def test_a_convolution_of_tokens_that_a_product_reads_stays_in_float(tokens_as_map, product, kept):
-    assert list(policy.float_nodes(tokens_as_map(product))) == kept
