@@ -67,14 +67,18 @@ def precision(graph: Graph, node: Node) -> str:
     """What `node` computes in; integers and truth values by their ONNX names.
 
     A convolution or matrix product is INT8 when both operands are dequantized. What only moves, joins, pools or adds
-    values is when all its inputs are and only quantizers read the result. A QuantizeLinear is INT8.
+    values is when all its inputs are and only quantizers read the result, or, where TensorRT moves Q and DQ over it,
+    INT8 products. A QuantizeLinear is INT8.
     """
     if node.operator == "QuantizeLinear" or product_is_int8(graph, node):
         return "int8"
     if node.operator in _BETWEEN and node.operator not in PRODUCTS:
         inputs = graph.activations(node)
         readers = [reader for name in node.outputs for reader, _ in graph.readers.get(name, [])]
-        requantized = bool(readers) and all(reader.operator == "QuantizeLinear" for reader in readers)
+        moved = bool(graph.moved(node))
+        requantized = bool(readers) and all(
+            reader.operator == "QuantizeLinear" or (moved and product_is_int8(graph, reader)) for reader in readers
+        )
         if inputs and requantized and all(map(graph.quantized, inputs)):
             return "int8"
     kind = graph.type(node.output)

@@ -34,6 +34,10 @@ SQUARE_SUMS = frozenset({"ReduceSumSquare", "ReduceL2", "GlobalLpPool", "LpPool"
 SUMS = frozenset({"ReduceSum", "ReduceMean", "ReduceL1", "GlobalAveragePool", "AveragePool", "CumSum"})
 MEANS = frozenset({"ReduceMean", "ReduceSum"})
 _WINDOWS = frozenset({"AveragePool", "LpPool"})
+WIDE_INTEGERS = frozenset({
+    TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64
+})  # fmt: skip
+"""Integers beyond FP16, which has every whole number to 2048: indices, counts, sizes."""
 
 # On the way from a mask to its Softmax. Of Where the condition does not count.
 _TO_SOFTMAX = MOVING | {"Cast", "Expand", "Add", "Sub", "Where", "Mul", "Div", "Concat", "Max", "Min", "Clip", "Tile",

@@ -20,8 +20,10 @@ from edgeattn.backends.base import last_line
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
-# What only rearranges its first input; Q and DQ move over these.
+# What only rearranges its first input.
 MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Split"})
+# TensorRT moves Q and DQ over these too: INT8 stays INT8 (design notes TENSORRT.md, section 4).
+_QUANTIZERS_MOVE_OVER = MOVING | {"MaxPool", "Relu", "Concat"}
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
 _VALUES = ("value_float", "value_floats", "value_int", "value_ints")
@@ -121,8 +123,27 @@ class Graph:
         return found if found and found.is_onnx and found.operator in operators else None
 
     def quantized(self, name: str) -> Node | None:
-        """The DequantizeLinear that `name` comes from, at once or rearranged."""
-        return self.maker(name, "DequantizeLinear")
+        """The DequantizeLinear that `name` comes from, at once or over what TensorRT moves Q and DQ across; of a Concat
+        the first input's, when all come from one."""
+        waiting, seen, found = [name], set[Node](), []
+        while waiting:
+            maker = self.makers.get(waiting.pop())
+            if maker is None or not maker.is_onnx:
+                return None
+            if maker.operator == "DequantizeLinear":
+                found.append(maker)
+            elif maker not in seen:  # a broken file may have a circle
+                if maker.operator not in _QUANTIZERS_MOVE_OVER:
+                    return None
+                seen.add(maker)
+                waiting += self.moved(maker)[::-1]
+        return found[0] if found else None
+
+    def moved(self, node: Node) -> list[str]:
+        """The inputs whose values `node` hands on as they are, or the larger of; empty for one that computes."""
+        if node.operator not in _QUANTIZERS_MOVE_OVER:
+            return []
+        return [name for name in node.inputs if name] if node.operator == "Concat" else [node.input(0)]
 
     def activations(self, node: Node) -> list[str]:
         """The inputs that depend on the graph's own."""

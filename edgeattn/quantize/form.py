@@ -17,7 +17,8 @@ class Form:
     (`quantize.ranges`), where `rest_is_fp16`. `kept` gives nodes that stay in float besides those of
     the policy, each with the reason, and `released` nodes of the policy that may be quantized all the same.
 
-    `symmetric`: activations have the zero point 0. `smoothing`: the settings with SmoothQuant are tried; it multiplies
+    `symmetric`: activations have the zero point 0. `per_tensor`: they have one scale, those of depthwise convolutions
+    too. `smoothing`: the settings with SmoothQuant are tried; it multiplies
     in front of each product, which a CPU joins with the layer before and TensorRT runs as a kernel of its own.
     `as_written`: it is judged as a device computes it (`quantize.emulate`), node by node. With optimizations on, ONNX
     Runtime quantizes what stands before a product with INT8 weights although the graph does not (55 dB where the device
@@ -26,6 +27,7 @@ class Form:
 
     name: str
     symmetric: bool
+    per_tensor: bool
     smoothing: bool
     as_written: bool
     rest_is_fp16: bool
@@ -46,6 +48,7 @@ def _tensorrt(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.Model
 CPU = Form(
     "cpu",
     symmetric=False,
+    per_tensor=False,
     smoothing=True,
     as_written=False,
     rest_is_fp16=False,
@@ -56,6 +59,7 @@ CPU = Form(
 TENSORRT = Form(
     "tensorrt",
     symmetric=True,
+    per_tensor=True,
     smoothing=False,
     as_written=True,
     rest_is_fp16=True,

@@ -190,6 +190,7 @@ def quantize(
         AdvancedQuantizationParameters,
         AdvancedSmoothQuantParameters,
         OverflowFix,
+        QuantizationParameters,
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -204,6 +205,8 @@ def quantize(
         disable_bias_correction=not candidate.bias_correction,
         smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1.0, matmul=alpha),
         activations_range_estimator_params=estimators[candidate.activation_range],
+        # Left alone NNCF gives depthwise convolutions a scale for each channel of their input.
+        activations_quantization_params=QuantizationParameters(per_channel=False) if form.per_tensor else None,
     )
     with _quiet():
         quantized: onnx.ModelProto = nncf.quantize(

@@ -1,11 +1,11 @@
 """Which nodes stay FP32 when a graph becomes FP16, and why.
 
 FP16 ends at 65504 and has 11 bits. What is known to leave that range, or to lose what it adds, by its form: sums of
-squares, long sums, normalisations, powers, places in pixels, an epsilon that is 0 in FP16. What leaves it on the
-calibration samples, or reads a constant beyond it: whoever makes such a tensor and whoever reads it. Softmax stays
-FP16: it computes with what is at most its largest input, and a cast on either side would keep TensorRT from fusing
-attention (design notes TENSORRT.md, section 4; nvidia-modelopt's AutoCast keeps back by range likewise). So masks in
-front of it do not count, however far they reach: `to_fp16` brings them to what FP16 holds.
+squares, long sums, normalisations, powers, places in pixels, what becomes an index, an epsilon that is 0 in FP16. What
+leaves it on the calibration samples, or reads a constant beyond it: whoever makes such a tensor and whoever reads it.
+Softmax stays FP16: it computes with what is at most its largest input, and a cast on either side would keep TensorRT
+from fusing attention (design notes TENSORRT.md, section 4; nvidia-modelopt's AutoCast keeps back by range likewise). So
+masks in front of it do not count, however far they reach: `to_fp16` brings them to what FP16 holds.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _ELEMENTWISE = frozenset({
 _TO_CORNERS = frozenset({"Mul", "Div", "Cast", "Gather", "GatherElements", "Concat"}) | MOVING
 _VARIANCE = "variance: in FP16 the square of what is larger than 256 is infinite"
 _PLACE = "place in an image: FP16 knows half pixels alone above 1024"
+_INDEX = "it becomes a whole number, an index or a count: FP16 knows those to 2048 alone"
 _DIVISOR = "it keeps a division from 0 by a constant that is 0 in FP16"
 
 
@@ -54,6 +55,7 @@ def islands(graph: Graph, ranges: Mapping[str, float]) -> dict[str, str]:
         for more, reason in (
             (found.up_to_the_root(node), _VARIANCE),
             (found.places(node), _PLACE),
+            (found.indices(node), _INDEX),
             (found.up_to_the_division(node), _DIVISOR),
         ):
             for other in more:
@@ -133,6 +135,16 @@ class _View:
                 yield from self._made_by([reader.output for reader in corners])
                 yield from self._behind(corners, _ELEMENTWISE)
 
+    def indices(self, node: Node) -> Iterator[Node]:
+        """The arithmetic that makes the float numbers which `node` turns into integers, itself among it."""
+        if (
+            node.operator == "Cast"
+            and self._graph.type(node.output) in half.WIDE_INTEGERS
+            and self._is_float(node.input(0))
+        ):
+            yield node
+            yield from self._made_by([node.input(0)])
+
     def _of_two(self, node: Node) -> bool:
         return len(set(self._graph.activations(node))) == 2
 
@@ -175,15 +187,16 @@ class _View:
         for node in self._graph.nodes:
             if node.operator not in PRODUCTS or key(node) not in reasons:
                 continue
-            for operand in node.inputs[:2] if all(map(self._graph.quantized, node.inputs[:2])) else ():
-                name = operand
-                while self._is_moved(name) and all(key(r) in reasons or r is node for r in self._readers(name)):
-                    maker = self._graph.makers[name]
+            waiting = list(node.inputs[:2]) if all(map(self._graph.quantized, node.inputs[:2])) else []
+            kept = {node}
+            while waiting:
+                name = waiting.pop()
+                maker = self._graph.makers.get(name)
+                moved = self._graph.moved(maker) if maker else []
+                if maker and moved and all(key(r) in reasons or r in kept for r in self._readers(name)):
                     yield key(maker), reasons[key(node)]
-                    name = maker.input(0)
-
-    def _is_moved(self, name: str) -> bool:
-        return name in self._graph.makers and self._graph.makers[name].operator in MOVING
+                    kept.add(maker)
+                    waiting += moved
 
     def _readers(self, name: str) -> list[Node]:
         return [reader for reader, _ in self._graph.readers.get(name, [])]

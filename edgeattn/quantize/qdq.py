@@ -8,7 +8,7 @@ what the functions below mend one by one; the order matters (design notes TENSOR
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ def signed(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in _quantizers(graph):
         point = _constant(constants, node, 2)
         if point is None:
+            # Without one ONNX quantizes to uint8, whatever reads it.
+            if node.op_type == "QuantizeLinear" and len(node.input) < 3:
+                raise ModelError(f"'{node.name}' has no zero point, so that it gives uint8; give it one of int8 zeros.")
             continue
         if np.any(point):
             raise ModelError(
@@ -147,7 +150,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     result, graph = _copy(model)
     del graph.value_info[:]
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    read = set(_read(graph))
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
@@ -203,13 +206,22 @@ def _product_index(graph: onnx.GraphProto, makers: dict[str, int], name: str) ->
 def _drop_unread(graph: onnx.GraphProto) -> None:
     """Removes quantizers whose output nobody reads any more; a DQ first, then the Q before it."""
     while True:
-        reads = Counter(name for node in graph.node for name in node.input)
-        reads.update(value.name for value in graph.output)
-        kept = [n for n in graph.node if n.op_type not in QUANTIZERS or any(reads[name] for name in n.output)]
+        read = set(_read(graph))
+        kept = [n for n in graph.node if n.op_type not in QUANTIZERS or not read.isdisjoint(n.output)]
         if len(kept) == len(graph.node):
             return
         del graph.node[:]
         graph.node.extend(kept)
+
+
+def _read(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names that nodes read, those in the bodies of If, Loop and Scan too, or that leave the graph or a body."""
+    yield from (value.name for value in graph.output)
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for body in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
+                yield from _read(body)
 
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:

@@ -8,7 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends import openvino
 from edgeattn.errors import RecipeError
+from edgeattn.lint import lint
+from edgeattn.lint._patterns import product_is_int8
+from edgeattn.lint.base import Rules, Severity
 from edgeattn.metrics.tensors import sqnr_db
+from edgeattn.onnxgraph.view import Graph
 from edgeattn.quantize import emulate, form, int8, policy
 
 MINMAX = int8.CANDIDATES[0]
@@ -125,3 +129,25 @@ def test_no_skip_is_quantized_beside_a_convolution_that_stays_in_float(hand_made
     graph = hand_made(nodes, {"x": shape}, {"y": shape}, {"W": weights}).graph
     assert bool(policy.slow_on_tensor_cores(graph)) is not bool(released)
     assert policy.additions_to_convolutions(graph) == released
+
+
+def test_depthwise_convolutions_have_one_scale_for_their_input(hand_made):
+    """Left alone NNCF gives each channel its own, which TensorRT refuses of activations."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "K"], ["stem"], name="stem", pads=[1] * 4),
+        helper.make_node("Relu", ["stem"], ["relu"], name="relu"),
+        helper.make_node("Conv", ["relu", "D"], ["y"], name="depthwise", pads=[1] * 4, group=32),
+    ]
+    constants = {
+        "K": rng.standard_normal((32, 16, 3, 3)).astype(np.float32),
+        "D": rng.standard_normal((32, 1, 3, 3)).astype(np.float32),
+    }
+    model = hand_made(nodes, {"x": [1, 16, 8, 8]}, {"y": [1, 32, 8, 8]}, constants)
+    inputs = [{"x": rng.standard_normal((1, 16, 8, 8), np.float32)} for _ in range(2)]
+    quantized = int8.quantize(model, inputs, int8.CANDIDATES[0], form=form.TENSORRT, spare_bit=False)
+    view = Graph(quantized)
+    scales = {n.output: view.value(n.input(1)) for n in view.nodes if n.operator == "QuantizeLinear"}
+    assert len(scales) == 2 and all(scale.size == 1 for scale in scales.values())
+    assert product_is_int8(view, next(n for n in view.nodes if n.operator == "Conv" and n.get("group") == 32))
+    assert not [item for item in lint(quantized, Rules((10, 3))) if item.severity is not Severity.NOTE]

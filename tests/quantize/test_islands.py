@@ -487,3 +487,65 @@ def test_an_input_beyond_fp16_is_read_in_fp32(hand_made, computed, measured):
     model = hand_made([node("Mul", "x down", "y")], {"x": [4]}, {"y": [4]}, {"down": np.float32(1e-4)})
     x = {"x": np.float32([1e5, 2e5, -3e5, 0])}
     np.testing.assert_allclose(computed(to_fp16(model, measured(model, [x])), x), [10, 20, -30, 0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("ranges", [{}, {"order": 7679.0, "f": 7679.0, "q": 96.0, "w": 95.0}])
+def test_indices_are_computed_in_fp32(ranges, hand_made, without_islands, computed):
+    """An integer division as exporters write it: of 96 proposals of 80 classes, which proposal is it?"""
+    nodes = [
+        helper.make_node("TopK", ["x", "all"], ["values", "order"], name="topk"),
+        node("Cast", "order", "f", to=TensorProto.FLOAT),
+        node("Div", "f classes", "q"),
+        node("Floor", "q", "w"),
+        node("Cast", "w", "i", to=TensorProto.INT64),
+        node("Gather", "table i", "y"),
+    ]
+    table = np.append(np.arange(96), 500).astype(np.float32)  # the last one is nobody's
+    constants = {"all": np.int64([7680]), "classes": np.float32(80), "table": table}
+    model = hand_made(nodes, {"x": [7680]}, {"y": [7680]}, constants)
+    every = np.arange(0x3000, 0x3000 + 7680, dtype=np.uint16).view(np.float16)  # no two are equal in FP16
+    x = np.random.default_rng(0).permutation(every).astype(np.float32)
+    want = np.argsort(-x) // 80
+    before, after = (computed(half, {"x": x}) for half in (without_islands(model), to_fp16(model, ranges)))
+    assert 50 < (before != want).sum() < 200
+    np.testing.assert_array_equal(after, want)
+    assert {"f", "q", "w", "i"} <= kept(to_fp16(model, ranges)).keys()
+    assert any(f.rule == "index.half" for f in lint(without_islands(model), Rules((10, 3))))
+    assert not any(f.rule == "index.half" for f in lint(to_fp16(model, ranges), Rules((10, 3))))
+
+
+def test_pixels_of_8_bits_stay_fp16(hand_made):
+    nodes = [
+        node("Mul", "x gain", "m"),
+        node("Cast", "m", "pixel", to=TensorProto.UINT8),
+        node("Cast", "pixel", "y", to=TensorProto.FLOAT),
+    ]
+    model = hand_made(nodes, {"x": [4]}, {"y": [4]}, {"gain": np.float32(2)})
+    assert kept(to_fp16(model)) == {}
+
+
+def test_an_int8_product_beyond_fp16_stays_int8_over_what_moves_quantizers(hand_made):
+    """MaxPool and Concat between DequantizeLinear and the product stay FP32 too: a cast would make it float."""
+    quantized = ["s", "z"]
+    nodes = []
+    for name in "ab":
+        nodes += [
+            helper.make_node("QuantizeLinear", [f"x{name}", *quantized], [f"{name}q"], name=f"{name}q"),
+            helper.make_node("DequantizeLinear", [f"{name}q", *quantized], [name], name=name),
+        ]
+    nodes += [
+        node("MaxPool", "a", "pooled", kernel_shape=[1, 1]),
+        node("Concat", "pooled b", "both", axis=1),
+        helper.make_node("DequantizeLinear", ["K", "ks", "z"], ["k"], name="k"),
+        node("Conv", "both k", "c"),
+        node("Mul", "c small", "y"),
+    ]
+    constants = {"s": np.float32(0.1), "z": np.int8(0), "ks": np.float32(0.1), "small": np.float32(1e-4)}
+    constants["K"] = np.ones((16, 16, 1, 1), np.int8)
+    shape = {"xa": [1, 8, 4, 4], "xb": [1, 8, 4, 4]}
+    model = hand_made(nodes, shape, {"y": [1, 16, 4, 4]}, constants)
+    half = to_fp16(model, {"c": 1e5})
+    assert {"c", "both", "pooled"} <= kept(half).keys()
+    view = Graph(half)
+    (conv,) = (n for n in view.nodes if n.operator == "Conv")
+    assert product_is_int8(view, conv) and view.type(conv.output) == TensorProto.FLOAT

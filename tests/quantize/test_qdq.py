@@ -284,3 +284,44 @@ def test_they_are_pure_functions(residual):
     first, second = (for_tensorrt(residual).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
     assert residual.SerializeToString(deterministic=True) == before
+
+
+def test_what_bodies_read_stays(answer):
+    """The branches of an If read a quantized tensor and a weight of the graph around them."""
+
+    def branch(name, kind, inputs):
+        made = [helper.make_node(kind, inputs, [name], name=name)]
+        return helper.make_graph(made, name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4])])
+
+    quantizers, scales = pair("d", "x", 0.1, np.uint8(0))
+    nodes = [
+        *quantizers,
+        helper.make_node("ReduceMax", ["x"], ["m"], name="m", keepdims=0),
+        helper.make_node("Greater", ["m", "zero"], ["c"], name="c"),
+        helper.make_node(
+            "If", ["c"], ["y"], name="y",
+            then_branch=branch("a", "Mul", ["d", "w"]), else_branch=branch("b", "Neg", ["d"]),
+        ),
+    ]  # fmt: skip
+    constants = {**scales, "zero": np.float32(0), "w": np.float32(3)}
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    done = for_tensorrt(model)
+    onnx.checker.check_model(done, full_check=True)
+    inputs = {"x": np.float32([0.12, 1.0, 2.0, 5.0])}
+    assert np.abs(answer(done, inputs) - 3 * inputs["x"]).max() < 0.4
+
+
+def test_a_quantizer_without_a_zero_point_gives_uint8_and_is_refused(hand_made):
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["y"], name="y"),
+    ]
+    model = hand_made(nodes, {"x": [4]}, {"y": [4]}, {"s": np.float32(0.1)})
+    with pytest.raises(ModelError, match="'q' has no zero point, so that it gives uint8; give it one of int8 zeros"):
+        for_tensorrt(model)
