@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from edgeattn import host
 from edgeattn.backends._telemetry import silence_telemetry
 from edgeattn.backends.base import last_line
 from edgeattn.errors import EdgeattnError, ModelError
@@ -38,6 +39,32 @@ def read(path: Path) -> Any:
     if not network.outputs:
         raise ModelError(f"{path} holds no graph; export the model again.")
     return network
+
+
+def compiled(network: Any, config: Mapping[str, Any]) -> Any:
+    """`network` for this CPU; in float where OpenVINO would spoil its INT8."""
+    slower = {"LP_TRANSFORMS_MODE": "NO"} if spoils_int8(network) else {}
+    return core().compile_model(network, "CPU", {**config, **slower})
+
+
+def spoils_int8(network: Any) -> bool:
+    """Whether this CPU lacks AMX and `network` concatenates beside signed INT8 activations.
+
+    OpenVINO 2026.4 then computes what reads the concatenation wrongly, by 10 dB and less (tests/quantize/
+    test_openvino_guards.py, which fails when that is mended). What `edgeattn` quantizes for CPUs has unsigned ones.
+    """
+    if "amx_int8" in host.isa():
+        return False
+    operators = network.get_ops()
+    signed = any(
+        operator.get_type_name() == "Convert"
+        and operator.get_output_element_type(0) == library().Type.i8
+        and operator.input_value(0).get_node().get_type_name() == "FakeQuantize"
+        for operator in operators
+    )
+    return signed and any(
+        operator.get_type_name() == "Concat" and operator.get_output_element_type(0).is_real() for operator in operators
+    )
 
 
 @contextmanager

@@ -70,4 +70,11 @@ class OpenvinoRunner:
 
 def _spec(port: Any) -> TensorSpec:
     shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
-    return TensorSpec(port.get_any_name(), shape, np.dtype(port.get_element_type().to_dtype()).name)
+    return TensorSpec(_name(port), shape, np.dtype(port.get_element_type().to_dtype()).name)
+
+
+def _name(port: Any) -> str:
+    """Compiled, a port has the names of the tensors that were joined with it too, as by a Cast that fell away; what the
+    graph calls it is in the name of its node."""
+    own = str(port.get_node().get_friendly_name()).removesuffix("/sink_port_0")
+    return own if own in port.get_names() else str(port.get_any_name())

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeattn import errors, host
 from edgeattn.artifact import sha256_bytes, sha256_file
-from edgeattn.backends._openvino_library import core, library, read, translated
+from edgeattn.backends._openvino_library import compiled, core, library, read, translated
 from edgeattn.backends._openvino_runner import OpenvinoRunner
 from edgeattn.backends.base import MODEL, Compiled, Runner, last_line
 from edgeattn.errors import InputError, MachineError, ModelError, NoEngine
@@ -242,4 +242,4 @@ def _built(folder: Path, config: dict[str, Any]) -> Any:
             f"There is neither {DESCRIPTION} nor {MODEL} in {folder}; give the folder of a model or engine."
         )
     with translated(f"load {path}"):
-        return core().compile_model(read(path), "CPU", config)
+        return compiled(read(path), config)

@@ -66,11 +66,23 @@ def to_onnx(model: camera.CameraModel, *, dynamic_batch: bool, opset: int) -> on
         raise StageFailed("torch.onnx.export returned no program; report this with the recipe.")
     graph: onnx.ModelProto = program.model_proto
     _strip_notes(graph)
+    if dynamic_batch:
+        _check_batch(graph, model.description.name)
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"The exported graph is not valid ONNX ({last_line(error)}); {_CURE}.") from error
     return graph
+
+
+def _check_batch(model: onnx.ModelProto, name: str) -> None:
+    """The exporter fixes the batch, and says nothing, where a network computes with its size."""
+    fixed = [v.type.tensor_type.shape.dim[0].dim_value for v in model.graph.input]
+    if any(fixed):
+        raise ModelError(
+            f"The network {name} has no graph of a dynamic batch (the exporter fixed it at {max(fixed)}); export it "
+            "with dynamic_batch: false, one frame a call."
+        )
 
 
 def prove_parity(source: Path, exported: Path, settings: ExportSection, calls: Sequence[Tensors]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from edgeattn import models, tasks
+from edgeattn.errors import ModelError
 from edgeattn.export.run import to_onnx
 from edgeattn.imaging import Preprocess
 from edgeattn.metrics.tensors import sqnr_db
@@ -27,6 +28,10 @@ def test_onnx_runtime_equals_pytorch(name, count, families):
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2)
+    if (name, count) == ("attention_rcnn", 2):
+        with pytest.raises(ModelError, match=r"has no graph of a dynamic batch \(the exporter fixed it at 2\)"):
+            to_onnx(model, dynamic_batch=True, opset=20)
+        return
     random = np.random.default_rng(0)
     frames = [random.integers(0, 256, (count, side, side, 3), np.uint8) for _ in description.inputs]
     with torch.inference_mode():
