@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import DataError
+from edgeattn.opencv import cv2
 
 Frame = NDArray[np.uint8]
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import DataError
 from edgeattn.imaging import Frame
+from edgeattn.opencv import cv2
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,20 @@ PACKAGE = Path(edgeattn.__file__).parent
 
 STEPS = (
     {"errors"},
-    {"artifact", "recipe", "imaging", "tiling", "framing", "metrics", "stats", "progress", "provenance", "host"}
-    | {"jetpack", "target", "board", "file_lock"},
+    {
+        "artifact",
+        "opencv",
+        "recipe",
+        "imaging",
+        "tiling",
+        "framing",
+        "metrics",
+        "stats",
+        "progress",
+        "provenance",
+        "host",
+    }
+    | {"jetpack", "target", "board", "file_lock", "opencv"},
     {"models", "tasks", "data"},
     {"backends"},
     {"onnxgraph"},
@@ -51,10 +63,21 @@ HOMES = {
     "sklearn": {"data.scene_source"},
     "cryptography": {"bundle"},
 }
-DEVICE_FILES = ("__init__", "errors", "artifact", "imaging", "tiling", "framing", "metrics", "tasks", "bundle")
+DEVICE_FILES = (
+    "__init__",
+    "errors",
+    "artifact",
+    "opencv",
+    "imaging",
+    "tiling",
+    "framing",
+    "metrics",
+    "tasks",
+    "bundle",
+)
 DEVICE_FILES += ("runtime", "progress", "host", "provenance", "backends.__init__", "backends.base", "backends.openvino")
 DEVICE_FILES += ("backends._openvino", "backends._telemetry", "backends.tensorrt", "backends._tensorrt")
-DEVICE_FILES += ("backends._cuda", "board", "file_lock", "jetpack")
+DEVICE_FILES += ("backends._cuda", "board", "file_lock", "jetpack", "opencv")
 # What `remote` sends along to another machine, to prove and measure engines there.
 DEVICE_FILES += (
     "stats",

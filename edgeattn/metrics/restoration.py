@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from edgeattn.opencv import cv2
 
 # Wang et al., 2004, section III.B and C: the window, and the two constants for 8-bit images.
 WINDOW = 11

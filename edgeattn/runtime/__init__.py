@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeattn.backends.base import Runner
+from edgeattn.opencv import require
 from edgeattn.runtime.model import Model, open_model
 
 __all__ = ["Model", "load", "load_runner"]
@@ -41,6 +42,7 @@ def load(
     that cannot be written, to a temporary folder. The 16 engines used last are kept there.
     Raises BundleError, InputError, MissingLibrary, ModelError, StorageError, StageFailed (self-test).
     """
+    require()
     return open_model(
         Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test, build=build
     )

@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         with contextlib.suppress(OSError):  # a reader that has gone already
             sys.stdout.reconfigure(errors="replace")  # the terminal may have no sign for a label
-    quiet_opencv()
     try:
         code = {"build": _build, "verify": _verify, "run": _run}[options.command](options)
         sys.stdout.flush()
@@ -124,6 +123,7 @@ def _run(options: argparse.Namespace) -> int:
     def emit(name: str, result: Result) -> None:
         print(json_line(name, result) if options.json else line(name, result), flush=True)
 
+    quiet_opencv()
     with runtime.load(options.bundle, key=options.key, threads=options.threads) as model:
         run(model, options.source, emit, out=options.out)
     return 0

@@ -10,11 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-import cv2
-
 from edgeattn.artifact import write_atomic
 from edgeattn.errors import DataError, StorageError, storage_errors
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, printable
+from edgeattn.opencv import cv2
 from edgeattn.runtime.sources import VIDEOS, Source, frames_per_second
 
 _WRITTEN = IMAGE_SUFFIXES - {".pgm"}  # a .pgm is grey, an overlay is not

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from edgeattn.errors import DataError
 from edgeattn.imaging import IMAGE_SUFFIXES, Frame, printable, read_image
+from edgeattn.opencv import cv2
 from edgeattn.runtime.containers import cut_off
 
 VIDEOS = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"))

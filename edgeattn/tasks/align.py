@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from edgeattn.errors import ModelError
 from edgeattn.imaging import Frame
 from edgeattn.metrics.alignment import corner_error_px, corners, fit_homography, photometric_error, project
 from edgeattn.metrics.alignment import within_percent as within
+from edgeattn.opencv import cv2
 from edgeattn.tasks.base import MetricSpec, Outputs, Views, attention_map
 
 MATCHES = "matches"

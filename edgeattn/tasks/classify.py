@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import ModelError
 from edgeattn.imaging import Frame
 from edgeattn.metrics.classification import per_class_percent, softmax, top1_percent
+from edgeattn.opencv import cv2
 from edgeattn.tasks.base import MetricSpec, Outputs, Views, attention_map
 
 OUTPUT = "logits"

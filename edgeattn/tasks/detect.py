@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import DataError, ModelError
 from edgeattn.imaging import Frame, View
 from edgeattn.metrics.detection import THRESHOLDS, average_precision, count_truth, match_image, pair_boxes
+from edgeattn.opencv import cv2
 from edgeattn.tasks.base import MetricSpec, Outputs, Views, attention_map
 
 OUTPUTS = ("boxes", "scores", "classes")

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeattn.errors import DataError, ModelError
 from edgeattn.imaging import Frame, View
 from edgeattn.metrics.restoration import WINDOW, grey, luma, psnr_db, psnr_db_max, ssim, to_uint8
+from edgeattn.opencv import cv2
 from edgeattn.tasks.base import MetricSpec, Outputs, Views, attention_map
 
 OUTPUT = "restored"

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from edgeattn.errors import DataError, ModelError
 from edgeattn.imaging import Frame, View
 from edgeattn.metrics import segmentation as figures
 from edgeattn.metrics.segmentation import BINS, IGNORED
+from edgeattn.opencv import cv2
 from edgeattn.tasks.base import MetricSpec, Outputs, Views, attention_map
 
 OUTPUT = "logits"

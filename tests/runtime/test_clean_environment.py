@@ -73,6 +73,27 @@ def test_version_is_that_of_the_project() -> None:
     assert found and edgeattn.__version__ == found[1]
 
 
+WITHOUT_OPENCV = "import sys; sys.modules['cv2'] = None\n"
+
+
+def test_an_engine_is_built_and_proven_without_opencv(onnx_bundle: Path) -> None:
+    """On a Jetson `build` needs NumPy and the engine's library alone; what it needs of frames is in the bundle."""
+    program = "from edgeattn.runtime.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    built = json.loads(_python(WITHOUT_OPENCV + program, "build", str(onnx_bundle), "--json"))
+    assert built["self_test"]["passed"]
+    verified = json.loads(_python(WITHOUT_OPENCV + program, "verify", str(onnx_bundle), "--json"))
+    assert verified["passed"]
+
+
+def test_frames_without_opencv(onnx_bundle: Path) -> None:
+    program = (
+        "import edgeattn\nfrom edgeattn.errors import MissingLibrary\n"
+        "try:\n    edgeattn.load(sys.argv[1])\nexcept MissingLibrary as error:\n    print(error)\n"
+    )
+    said = _python(WITHOUT_OPENCV + program, str(onnx_bundle))
+    assert said.startswith("OpenCV, which prepares frames, cannot be used (") and "pip install" in said
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 def test_first_result(onnx_bundle: Path, tmp_path: Path) -> None:
     """Loads nothing a device does not have; peak memory below 200 MB.
