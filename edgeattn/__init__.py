@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgeattn.progress import Progress
     from edgeattn.runtime import Model
 
 __version__ = "0.1.0"
@@ -27,8 +28,10 @@ def load(
     threads: int | None = None,
     self_test: bool = False,
     build: bool = True,
+    progress: Progress | None = None,
 ) -> Model:
     """The model in the bundle at `path`, ready to call; see `edgeattn.runtime.load`."""
     from edgeattn import runtime
+    from edgeattn.progress import silent
 
-    return runtime.load(path, key=key, threads=threads, self_test=self_test, build=build)
+    return runtime.load(path, key=key, threads=threads, self_test=self_test, build=build, progress=progress or silent)

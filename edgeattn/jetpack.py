@@ -7,6 +7,7 @@ documentation of torch-tensorrt; 10.13.3.9 and 10.16.2.10 as devices report them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -108,6 +109,12 @@ def version(text: str) -> tuple[int, ...]:
     if not 2 <= len(parts) <= 4 or not all(part.isascii() and part.isdecimal() and len(part) < 6 for part in parts):
         raise ValueError(f"a version is written as 10.3 or 10.16.2.10, got '{text[:40]}'")
     return tuple(int(part) for part in parts)
+
+
+def of_package(text: str) -> tuple[int, ...]:
+    """A package's `__version__` as numbers, without what it may end in (`10.13.3.9.post1`); empty where it has none."""
+    found = re.match(r"\d+(\.\d+){0,3}", text)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def dotted(numbers: Iterable[int]) -> str:

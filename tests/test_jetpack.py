@@ -102,3 +102,12 @@ def test_what_is_no_version(text):
 def test_versions_compare_as_numbers():
     assert jetpack.version("10.13") > jetpack.version("10.3.0.26")
     assert jetpack.dotted(jetpack.version("10.16.2.10")) == "10.16.2.10"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("10.13.3.9.post1", (10, 13, 3, 9)), ("10.7.0.post1", (10, 7, 0)), ("11.4.0.106", (11, 4, 0, 106)), ("dev", ())],
+)
+def test_what_packages_call_themselves(text, numbers):
+    """NVIDIA's wheels of PyPI end in `.post1`."""
+    assert jetpack.of_package(text) == numbers

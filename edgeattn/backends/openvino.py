@@ -120,14 +120,14 @@ def build_here(
 ) -> Compiled:
     """As `compile`, telling of it. Nothing is timed, so `fresh` changes nothing."""
     check_options(options)
-    text = f"compiling {model.name} with OpenVINO {library().get_version().partition('-')[0]}"
+    text = f"compiling {model.name} with {_release()}"
     progress(0, 1, text)
     compiled = compile(model, out, precision=precision, threads=threads)
     progress(1, 1, text)
     return compiled
 
 
-def load(folder: Path, *, threads: int, build: bool = True) -> Runner:
+def load(folder: Path, *, threads: int, build: bool = True, progress: Progress = silent) -> Runner:
     """The engine in `folder`; without an `engine.json`, its `model.onnx` in the precision OpenVINO chooses.
 
     Without `build` no graph is compiled: NoEngine says why it would have to be. Raises ModelError when there is neither
@@ -142,7 +142,7 @@ def load(folder: Path, *, threads: int, build: bool = True) -> Runner:
     if own is None:
         if not build and model.is_file():
             raise NoEngine(found or NONE_COMPILED)
-        return OpenvinoRunner(_built(folder, settings(threads, None)))
+        return OpenvinoRunner(_built(folder, settings(threads, None), progress))
     config = settings(threads, own["inference_precision"])
     imported = _imported(folder, own, config)
     if not isinstance(imported, str):
@@ -154,7 +154,7 @@ def load(folder: Path, *, threads: int, build: bool = True) -> Runner:
         )
     if not build:
         raise NoEngine(imported)
-    return OpenvinoRunner(_built(folder, config), rebuilt=imported)
+    return OpenvinoRunner(_built(folder, config, progress), rebuilt=imported)
 
 
 def inference_precision(precision: str) -> str:
@@ -185,6 +185,10 @@ def exported(compiled: Any) -> bytes:
     """The engine as bytes; OpenVINO returns them as a stream in some releases."""
     blob = compiled.export_model()
     return blob if isinstance(blob, bytes) else bytes(blob.getvalue())
+
+
+def _release() -> str:
+    return f"OpenVINO {library().get_version().partition('-')[0]}"
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -235,11 +239,12 @@ def _imported(folder: Path, engine: dict[str, Any], config: dict[str, Any]) -> A
         return f"OpenVINO refuses {BLOB} ({last_line(error)})"
 
 
-def _built(folder: Path, config: dict[str, Any]) -> Any:
+def _built(folder: Path, config: dict[str, Any], progress: Progress) -> Any:
     path = folder / MODEL
     if not path.is_file():
         raise ModelError(
             f"There is neither {DESCRIPTION} nor {MODEL} in {folder}; give the folder of a model or engine."
         )
+    progress(0, 1, f"compiling {path.name} with {_release()}")
     with translated(f"load {path}"):
         return compiled(read(path), config)

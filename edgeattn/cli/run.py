@@ -39,10 +39,15 @@ def command(bundle: Path, source: str, out: Path | None, key: Path | None, threa
     from edgeattn import runtime
     from edgeattn.runtime.run import json_line, line, run
     from edgeattn.runtime.sources import quiet_opencv
+    from edgeattn.runtime.ticker import Ticker
 
     def emit(name: str, result: Result) -> None:
         click.echo(json_line(name, result) if as_json else line(name, result))
 
     quiet_opencv()
-    with runtime.load(bundle, key=key, threads=threads) as model:
+    with Ticker(patience_s=2.0) as progress:
+        model = runtime.load(bundle, key=key, threads=threads, progress=progress)
+    with model:
+        for note in model.notes:
+            click.echo(f"note: {note}", err=True)
         run(model, source, emit, out=out)

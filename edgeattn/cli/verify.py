@@ -28,9 +28,11 @@ def command(bundle: Path, key: Path | None, threads: int | None, as_json: bool) 
       edgeattn verify digit_scenes-cpu.edgeattn
       edgeattn verify app.edgeattn --key owner.pub.pem --json
     """
+    from edgeattn.runtime.ticker import Ticker
     from edgeattn.runtime.verify import verify
 
-    result = verify(bundle, key, threads=threads)
+    with Ticker(patience_s=2.0) as progress:
+        result = verify(bundle, key, threads=threads, progress=progress)
     if as_json:
         echo_json(result.to_dict())
     else:

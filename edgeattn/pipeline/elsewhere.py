@@ -28,6 +28,6 @@ def unsuited(target: Target, machine: str, module: str | None, tensorrt: str | N
     if modules and module not in modules:
         return f"{machine} is {module or 'no Jetson'}, the target {target.name} is {' or '.join(modules)}."
     span = target.tensorrt
-    if span is not None and tensorrt is not None and jetpack.version(tensorrt) < jetpack.version(span.min):
+    if span is not None and tensorrt is not None and jetpack.of_package(tensorrt) < jetpack.version(span.min):
         return f"{machine} has TensorRT {tensorrt}, the target {target.name} is for {span.min} or newer."
     return None

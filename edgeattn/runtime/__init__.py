@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edgeattn.backends.base import Runner
 from edgeattn.opencv import require
+from edgeattn.progress import Progress, silent
 from edgeattn.runtime.model import Model, open_model
 
 __all__ = ["Model", "load", "load_runner"]
@@ -28,24 +29,28 @@ def load(
     threads: int | None = None,
     self_test: bool = False,
     build: bool = True,
+    progress: Progress = silent,
 ) -> Model:
     """Verify the bundle at `path`, then load its engine.
 
-    `key`: a public key (PEM); a bundle not signed by its owner is refused. `threads`: of the engine, by default all the
-    process may use. `self_test`: also run the golden samples and refuse an engine that computes something else.
-    `build`: where the bundle has no engine for this machine, or the one it has was built for another processor, GPU or
-    library, build it from the bundle's `model.onnx`: with OpenVINO seconds, at every load; with TensorRT minutes, once,
-    then it is kept. Say False in an app that must start at once; what is missing is then a BundleError that says why,
-    and `python -m edgeattn.runtime build BUNDLE` builds and keeps it beforehand.
+    `key`: a public key (PEM); a bundle not signed by its owner is refused. `threads`: of the engine, by default all
+    the process may use. `self_test`: also run the golden samples and refuse an engine that computes something else.
+    `build`: where the bundle has no engine for this machine, or the one it has was built for another processor, GPU
+    or library, build it from the bundle's `model.onnx`: with OpenVINO seconds, at every load; with TensorRT
+    minutes, once, then it is kept. Say False in an app that must start at once; what is missing is then a
+    BundleError that says why, and `python -m edgeattn.runtime build BUNDLE` builds and keeps it beforehand.
+    `progress` hears of what is built; it is called from other threads as well.
 
-    The engine is unpacked to `$EDGEATTN_CACHE`, by default `~/.cache/edgeattn`, and verified there on every load; where
-    that cannot be written, to a temporary folder. The 16 engines used last are kept there.
+    The engine is unpacked to `$EDGEATTN_CACHE`, by default `~/.cache/edgeattn`, and verified there on every load;
+    where that cannot be written, to a temporary folder, and what is built there is lost (`Model.notes`). The 16
+    engines used last are kept there.
     Raises BundleError, InputError, MissingLibrary, ModelError, StorageError, StageFailed (self-test).
     """
     require()
     return open_model(
-        Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test, build=build
-    )
+        Path(path), key=None if key is None else Path(key), threads=threads, self_test=self_test, build=build,
+        progress=progress,
+    )  # fmt: skip
 
 
 def load_runner(path: Path, *, threads: int) -> Runner:

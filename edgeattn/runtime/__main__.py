@@ -114,7 +114,8 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = verify(options.bundle, options.key, threads=options.threads)
+    with Ticker(patience_s=2.0) as progress:
+        report = verify(options.bundle, options.key, threads=options.threads, progress=progress)
     print(json.dumps(report.to_dict()) if options.json else "\n".join(report.lines()))
     return 0 if report.passed else 1
 
@@ -124,7 +125,11 @@ def _run(options: argparse.Namespace) -> int:
         print(json_line(name, result) if options.json else line(name, result), flush=True)
 
     quiet_opencv()
-    with runtime.load(options.bundle, key=options.key, threads=options.threads) as model:
+    with Ticker(patience_s=2.0) as progress:
+        model = runtime.load(options.bundle, key=options.key, threads=options.threads, progress=progress)
+    with model:
+        for note in model.notes:
+            print(f"edgeattn: note: {note}", file=sys.stderr)
         run(model, options.source, emit, out=options.out)
     return 0
 

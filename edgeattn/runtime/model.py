@@ -20,9 +20,15 @@ from edgeattn.bundle.reader import Bundle, open_bundle
 from edgeattn.errors import BundleError, InputError, ModelError, NoEngine, StageFailed
 from edgeattn.framing import frame_up
 from edgeattn.imaging import Frame
+from edgeattn.progress import Progress, silent
 from edgeattn.runtime.cache import EngineFolder, place_engine
 from edgeattn.runtime.on_device import builds
 from edgeattn.tasks.base import Result, Task
+
+NOT_KEPT = (
+    "The engine was built for this process alone, and is again at the next start: this user's cache cannot be written; "
+    "name a folder with EDGEATTN_CACHE=FOLDER."
+)
 
 
 class Model:
@@ -90,6 +96,14 @@ class Model:
         return self._bundle
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what its user must know, such as that the engine must be built anew at the next start."""
+        said = tuple(getattr(self.runner, "notes", ()))
+        built = getattr(self.runner, "engine_folder", None)
+        lost = built is not None and built != self._folder.path and self._folder.temporary is not None
+        return (*said, NOT_KEPT) if lost else said
+
+    @property
     def runner(self) -> Runner:
         """The engine itself, which takes prepared frames. Raises ModelError when the model is closed."""
         if self._runner is None:
@@ -119,13 +133,14 @@ def open_model(
     threads: int | None,
     self_test: bool,
     build: bool = True,
+    progress: Progress = silent,
     opener: Callable[..., Runner] | None = None,
 ) -> Model:
     """See `edgeattn.runtime.load`. `opener` takes the place of the bundle's backend's `load`."""
     cores = threads_of(threads)
     bundle = open_bundle(path, key=key)
     task = task_of(bundle)
-    opener = opener or _opener(bundle, build=build)
+    opener = opener or _opener(bundle, build=build, progress=progress)
     folder = place_engine(bundle)
     try:
         runner = opener(folder.path, threads=cores)
@@ -143,16 +158,16 @@ def open_model(
     return model
 
 
-def _opener(bundle: Bundle, *, build: bool) -> Callable[..., Runner]:
+def _opener(bundle: Bundle, *, build: bool, progress: Progress) -> Callable[..., Runner]:
     """What opens the engine's folder. Raises MissingLibrary at once, before anything is unpacked."""
     backend = backends.find(bundle.manifest.backend)
     builder = builds(backend)
-    if build or builder is None:
+    if builder is None:
         return backend.load
 
     def open_built(folder: Path, *, threads: int) -> Runner:
         try:
-            return builder.load(folder, threads=threads, build=False)
+            return builder.load(folder, threads=threads, build=build, progress=progress)
         except NoEngine as error:
             raise BundleError(
                 f"The bundle {bundle.path} has no engine for this machine ({error.reason}), and none may be built "

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from edgeattn.backends.base import Backend, Compiled, Runner
 from edgeattn.errors import ModelError
-from edgeattn.progress import Progress
+from edgeattn.progress import Progress, silent
 
 DESCRIPTION = "engine.json"
 
@@ -48,7 +48,7 @@ class OnDevice(Protocol):
         """Build `model` into the folder `out`; `fresh`: without what earlier builds measured."""
         ...
 
-    def load(self, folder: Path, *, threads: int, build: bool) -> Runner:
+    def load(self, folder: Path, *, threads: int, build: bool, progress: Progress = silent) -> Runner:
         """As every backend's; without `build` NoEngine says why an engine would have to be built."""
         ...
 

@@ -17,11 +17,13 @@ _LINE_EVERY_S = 10.0
 class Ticker:
     """A `progress.Progress`, and a context manager that ends with the line cleared. It may be called from any thread.
 
-    Needs no library; only ASCII is written. What the stream refuses to take (a reader that has gone) is not the work's
-    business: it goes on in silence.
+    Before `patience_s` it says nothing: what is done by then needs no words. Needs no library; only ASCII is
+    written. What the stream refuses to take (a reader that has gone) is not the work's business: it goes on in
+    silence.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, every_s: float | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, every_s: float | None = None, patience_s: float = 0.0) -> None:
+        self._patience_s = patience_s
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
         self._every_s = every_s if every_s is not None else (_DRAW_EVERY_S if self._terminal else _LINE_EVERY_S)
@@ -59,6 +61,8 @@ class Ticker:
 
     def _show(self) -> None:
         assert self._state is not None
+        if time.monotonic() - self._began < self._patience_s:
+            return
         self._shown = time.monotonic()
         seconds = int(self._shown - self._began)
         words = line(*self._state, seconds, bar=self._terminal)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from edgeattn.bundle.golden import SelfTest
 from edgeattn.bundle.reader import Bundle
+from edgeattn.progress import Progress, silent
 from edgeattn.runtime.model import open_model
 
 SCHEMA = "edgeattn.verify/1"
@@ -24,6 +25,7 @@ class VerifyReport:
     bundle: Bundle
     rebuilt: str | None
     self_test: SelfTest
+    notes: tuple[str, ...] = ()
 
     @property
     def engine(self) -> Literal["compiled", "rebuilt", "built here"]:
@@ -57,6 +59,7 @@ class VerifyReport:
             f"engine: {manifest.backend}, {engine}",
             f"self-test: {verdict} on {self.self_test.samples} golden samples",
             *(f"  {check.sentence()}" for check in self.self_test.outputs),
+            *(f"note: {note}" for note in self.notes),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,15 +78,18 @@ class VerifyReport:
             "engine": self.engine,
             "rebuilt": self.rebuilt,
             "self_test": self.self_test.to_dict(),
+            "notes": list(self.notes),
             "passed": self.passed,
         }
 
 
-def verify(path: Path, key: Path | None = None, *, threads: int | None = None) -> VerifyReport:
+def verify(
+    path: Path, key: Path | None = None, *, threads: int | None = None, progress: Progress = silent
+) -> VerifyReport:
     """Check hashes, signature (with `key`), that the engine loads here, and the golden samples.
 
     Raises BundleError and the other errors of `edgeattn.load`; a failed self-test is in the report, not raised.
     """
-    with open_model(path, key=key, threads=threads, self_test=False) as model:
+    with open_model(path, key=key, threads=threads, self_test=False, progress=progress) as model:
         # A backend that had to fall back to model.onnx says why on its runner.
-        return VerifyReport(model.bundle, getattr(model.runner, "rebuilt", None), model.self_test())
+        return VerifyReport(model.bundle, getattr(model.runner, "rebuilt", None), model.self_test(), model.notes)

@@ -417,3 +417,18 @@ def test_another_process_that_loads_meanwhile_waits_and_finds_it(one, bundle):
     thread.join()
     assert len(one.configs) == 1
     loaded[0].close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_an_app_hears_of_an_engine_that_load_builds(kept, one, bundle, tmp_path, monkeypatch):
+    """Minutes of silence look like a hang; and where the cache cannot be written, it is so at every start."""
+    if not kept:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("EDGEATTN_CACHE", str(tmp_path / "file"))
+    heard = []
+    with edgeattn.load(bundle, progress=lambda done, total, text: heard.append(text)) as model:
+        notes = model.notes
+    assert any("TensorRT 10.3.0" in text for text in heard)
+    assert any("name a folder with EDGEATTN_CACHE=FOLDER" in note for note in notes) == (not kept)
+    report = verify(bundle)
+    assert any("EDGEATTN_CACHE" in line for line in report.lines()) == (not kept)

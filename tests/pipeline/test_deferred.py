@@ -35,6 +35,7 @@ def test_engines_of_openvino_are_built_here():
         (None, "p3701-0005", "10.3.0", "jetson", "This machine is p3701-0005, the target jetson-orin-nano is p3767"),
         (None, "p3767-0005", "10.3.0", "jetson", None),
         (None, None, "10.3.0", "nvidia", None),
+        (None, None, "10.13.3.9.post1", "nvidia", None),
         (None, None, "10.1.0", "nvidia", "This machine has TensorRT 10.1.0, the target nvidia is for 10.3 or newer."),
     ],
 )

@@ -74,7 +74,7 @@ class Builder:
         (out / "engine.json").write_text(json.dumps(described))
         return Compiled({}, {}, {})
 
-    def load(self, folder: Path, *, threads: int, build: bool = True) -> Any:
+    def load(self, folder: Path, *, threads: int, build: bool = True, progress: Any = None) -> Any:
         reason = "none was compiled for it"
         for place in (folder / self.BUILT_HERE, folder):
             if not (place / "engine.json").exists():
@@ -567,3 +567,9 @@ def test_the_command_loads_nothing_a_device_lacks(onnx_bundle: Path) -> None:
 def test_the_description_must_be_readable(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"engine\.json cannot be read as a description of an engine; build it again"):
         module.read_description(tmp_path)
+
+
+def test_load_tells_of_what_it_builds(onnx_bundle: Path) -> None:
+    heard: list[str] = []
+    edgeattn.load(onnx_bundle, threads=1, progress=lambda done, total, text: heard.append(text))
+    assert heard and heard[0].startswith("compiling model.onnx with OpenVINO 20")

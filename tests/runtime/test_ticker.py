@@ -87,3 +87,15 @@ def test_names_that_the_terminal_cannot_write() -> None:
     with Ticker(stream) as tell:
         tell(0, 1, "building 猫.onnx")
     assert stream.getvalue() == "building ?.onnx, 0:00\n"
+
+
+def test_what_is_done_at_once_needs_no_words() -> None:
+    quick, slow = io.StringIO(), io.StringIO()
+    with Ticker(quick, every_s=0.01, patience_s=60) as tell:
+        tell(0, 1, "compiling")
+        time.sleep(0.05)
+    with Ticker(slow, every_s=0.01, patience_s=0.05) as tell:
+        tell(0, 1, "compiling")
+        assert slow.getvalue() == ""
+        time.sleep(0.3)
+    assert quick.getvalue() == "" and slow.getvalue().startswith("compiling, 0:00\n")
