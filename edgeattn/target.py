@@ -1,6 +1,6 @@
 """What a target file may say: the device, its inference library, its software, its peaks. Data only.
 
-A figure that its maker has not published is null, never a guess; `source` and the comments say where the others are from.
+A figure that its maker has not published is null, never a guess; `source` and comments say where the others are from.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 from edgeattn.backends import tensorrt as backend
 from edgeattn.backends.tensorrt import BuildSettings
 from edgeattn.errors import ModelError
+from edgeattn.metrics.tensors import sqnr_db
 
 if reason := backend.missing():
     pytest.skip(reason, allow_module_level=True)
@@ -107,3 +108,42 @@ def test_several_contexts_give_the_same(zoo, conv, tmp_path):
     results = [engine.context().infer(zoo["conv"].inputs)["y"] for _ in range(3)]
     assert all(np.array_equal(results[0], result) for result in results)
     engine.close()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_device_computes_what_was_emulated(precision, families, tmp_path):
+    """The accuracy rows of a deploy without a device rest on this: an engine is as near to the float network as ONNX
+    Runtime said of its file, to 3 dB (design notes TENSORRT.md, section 8: the spread of quantizing again)."""
+    torch, _ = pytest.importorskip("torch"), pytest.importorskip("nncf")
+    from edgeattn.backends import onnxruntime
+    from edgeattn.export.run import to_onnx
+    from edgeattn.imaging import Preprocess
+    from edgeattn.models import camera
+    from edgeattn.quantize import emulate, int8
+    from edgeattn.quantize.form import TENSORRT
+    from edgeattn.quantize.fp16 import to_fp16
+
+    torch.manual_seed(0)
+    side, settings = families["attention_cnn"]
+    size = Preprocess(side, side)
+    described = camera.Description("attention_cnn", settings, tuple("abcde"), size, (120.0,) * 3, (64.0,) * 3)
+    model = to_onnx(camera.CameraModel(described).eval(), dynamic_batch=False, opset=20)
+    random = np.random.default_rng(0)
+    calls = [{"frame": random.integers(0, 256, (1, side, side, 3), np.uint8)} for _ in range(16)]
+    if precision == "fp16":
+        graph = to_fp16(model)
+    else:
+        graph = int8.quantize(model, calls[:8], int8.CANDIDATES[0], form=TENSORRT, spare_bit=False)
+    results = []
+    for name, content, load in (("float", model, onnxruntime.load), ("emulated", graph, emulate.load)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_bytes(content.SerializeToString())
+        results.append(load(tmp_path / name, threads=1))
+    backend.compile(tmp_path / "emulated" / "model.onnx", tmp_path / "engine", precision=precision, threads=1)
+    results.append(backend.load(tmp_path / "engine", threads=1))
+    reference, emulated, engine = (
+        np.concatenate([runner.infer(call)["logits"] for call in calls[8:]]) for runner in results
+    )
+    for runner in results:
+        runner.close()
+    assert abs(sqnr_db(reference, engine) - sqnr_db(reference, emulated)) < 3
