@@ -7,7 +7,7 @@ with LayerNorm written out, 85.27 % with it whole, 85.22 % in FP32).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -68,9 +68,9 @@ _NORMS = half.NORMALISATIONS - {"LpNormalization"}
 
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """Every FP16 tensor and every node that computes in FP16."""
-    masks = half.Masks(graph)
+    masks, reached = half.Masks(graph), partial(known, ranges)
     for node in graph.nodes:
-        yield from _tensors(graph, node, masks, ranges)
+        yield from _tensors(graph, node, masks, reached)
         yield from _constants(graph, node)
         if graph.type(node.input(0)) == TensorProto.FLOAT16:
             yield from _half(graph, node, ranges)
@@ -78,12 +78,12 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             yield from _variance_back_in_half(graph, node, ranges)
 
 
-def _tensors(graph: Graph, node: Node, masks: half.Masks, ranges: Ranges) -> Iterator[Finding]:
+def _tensors(graph: Graph, node: Node, masks: half.Masks, reached: Callable[[str], float | None]) -> Iterator[Finding]:
     for name in filter(None, node.outputs):
         if graph.type(name) != TensorProto.FLOAT16:
             continue
         # What a mask reaches does not count where only a Softmax reads it.
-        largest = masks.reach(name, partial(known, ranges)) if name in masks.tensors else known(ranges, name)
+        largest = masks.reach(name, reached) if name in masks.tensors else reached(name)
         if largest is not None and not largest <= half.LIMIT:
             yield TENSOR.at(node, f"Its result '{name}' reaches {number(largest)} in calibration.")
 
@@ -140,7 +140,7 @@ def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
     """Said at the first reader of each."""
     for index, name in enumerate(node.inputs):
         tensor = graph.initializers.get(name)
-        if tensor is None or graph.readers[name][0] != (node, index) or graph.value(name) is None:
+        if not name or tensor is None or graph.readers[name][0] != (node, index) or graph.value(name) is None:
             continue
         if tensor.data_type != TensorProto.FLOAT16:
             continue

@@ -126,7 +126,7 @@ def _small(graph: Graph, node: Node) -> Iterator[str]:
             yield f"It is a product with a vector ({rows} x {depth} by {depth} x {columns})."
         elif any(size is not None and size < 16 for size in (depth, columns)):
             yield f"It multiplies {rows} x {depth} by {depth} x {columns}: fewer than 16 on one side."
-    elif node.operator == "Conv" and (channels := right[1]) is not None:
+    elif node.operator == "Conv" and len(right) > 2 and (channels := right[1]) is not None:
         groups = node.get("group", 1)
         wide = (right[0] or 0) % 8 == 0 and all(size is None or size >= 3 for size in right[2:])
         if groups > 1 and not wide:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends.base import last_line
+from edgeattn.errors import ModelError
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -61,13 +62,14 @@ class Node:
 class Graph:
     """`types` are ONNX element types, `shapes` have None where a dimension is dynamic; both hold what is known.
 
+    Raises ModelError for local functions that cannot be written out.
     `inference_error` says what ONNX's strict shape inference, from the nodes alone, has against the graph. `declared`
     are the types that the file itself states for inner tensors.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = _inlined(model)
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.nodes: list[Node] = []
@@ -95,11 +97,18 @@ class Graph:
 
     def value(self, name: str) -> NDArray[Any] | None:
         """What a constant holds, through Identity and Cast; None where it is computed."""
-        if name not in self._values:
+        sought, way = name, list[str]()
+        while name not in self._values:
             self._values[name] = None  # what a circle of nodes would find
-            with contextlib.suppress(ValueError, TypeError):  # bytes that do not fit the shape: inference says so
+            way.append(name)
+            maker = None if name in self.initializers else self.makers.get(name)
+            if maker is not None and maker.operator in ("Identity", "Cast"):
+                name = maker.input(0)
+        for name in reversed(way):
+            # Bytes that do not fit the shape, or no known type: `lint.reading` refuses a file with such a tensor.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._values[name] = self._value(name)
-        return self._values[name]
+        return self._values[sought]
 
     def sole_reader(self, name: str) -> Node | None:
         """The one node that reads `name`; None where there are several, or the tensor leaves the graph."""
@@ -205,7 +214,7 @@ class Graph:
             return np.asarray(numpy_helper.to_array(tensor) if tensor is not None else plain)
         if maker.operator not in ("Identity", "Cast"):
             return None
-        value = self.value(maker.input(0))
+        value = self._values.get(maker.input(0))
         if value is None or maker.operator == "Identity":
             return value
         return value.astype(helper.tensor_dtype_to_np_dtype(maker.get("to", TensorProto.FLOAT)))
@@ -214,6 +223,16 @@ class Graph:
 def as_graph(model: onnx.ModelProto | Graph) -> Graph:
     """A view of `model`, which may be one already."""
     return model if isinstance(model, Graph) else Graph(model)
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # onnx's own exceptions have only this class in common
+        raise ModelError(
+            f"The graph's local functions cannot be written out where they are called ({last_line(error)}); export the "
+            "model again without them."
+        ) from error
 
 
 def _bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -233,5 +252,7 @@ def _forget(graph: onnx.GraphProto) -> None:
 
 def type_name(kind: int) -> str:
     """As NumPy calls it: `float32` for TensorProto.FLOAT."""
+    if kind not in TensorProto.DataType.values():
+        return f"type {kind}"
     name = str(TensorProto.DataType.Name(kind)).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)

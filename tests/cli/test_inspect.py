@@ -269,6 +269,18 @@ def test_a_bundle_without_an_engine_shows_its_graph(within, bundle):
         (["model.onnx", "--tensorrt", "10.3", "--ranges", "none"], "none cannot be read"),
         (["model.onnx", "--tensorrt", "10.3", "--ranges", "tiny.yaml"], "tiny.yaml is no JSON file"),
         (["model.onnx", "--tensorrt", "10.3", "--ranges", "list.json"], "list.json must be a JSON object"),
+        (["model.onnx", "--ranges", "huge.json"], "huge.json gives 'c' the range 1000000000"),
+        (
+            ["model.onnx", "--ranges", "below.json"],
+            "below.json gives 'c' the range -1.5; --ranges takes the largest |x|",
+        ),
+        (["model.onnx", "--ranges", "nan.json"], "nan.json gives 'c' the range nan"),
+        (["model.onnx", "--ranges", "/dev/zero"], "/dev/zero is no regular file; --ranges takes a JSON file"),
+        (["/dev/zero"], "/dev/zero is no regular file; give a .onnx, an engine's folder or a bundle."),
+        (["fifo.onnx"], "fifo.onnx is no regular file"),
+        (["untyped.onnx"], "untyped.onnx is broken (ONNX has no element type 99)"),
+        (["listed"], "`layers` in listed/engine.json must be an object; compile the model again."),
+        (["noted"], "`notes` in noted/engine.json must be a list"),
         (["broken"], "engine.json is no description of an engine"),
         (["cut.edgeattn"], "cut.edgeattn"),
     ],
@@ -279,9 +291,31 @@ def test_bad_input_is_one_sentence(within, model, tmp_path, arguments, words):
     (tmp_path / "broken/engine.json").write_text("{}")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "cut.edgeattn").write_bytes(b"PK\x03\x04 and nothing else")
+    for name, value in (("huge", "1" + "0" * 400), ("below", "-1.5"), ("nan", "NaN")):
+        (tmp_path / f"{name}.json").write_text(f'{{"c": {value}}}')
+    for name, wrong in (("listed", {"layers": [1]}), ("noted", {"notes": None})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "engine.json").write_text(json.dumps({**ENGINE, **wrong}))
+    os.mkfifo(tmp_path / "fifo.onnx")
+    untyped = graph()
+    untyped.graph.initializer[0].data_type = 99
+    onnx.save(untyped, tmp_path / "untyped.onnx")
     ended = within("inspect", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert words in ended.error
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul", "Identity"])
+def test_a_long_chain_of_nodes(within, tmp_path, operator):
+    rows = [helper.make_node(operator, [f"t{i}", "k"][: 1 if operator == "Identity" else 2], [f"t{i + 1}"])
+            for i in range(1000)]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("t0", "t1000")]
+    made = helper.make_graph(rows, "long", ends[:1], ends[1:], [numpy_helper.from_array(np.float32(1e-12), "k")])
+    onnx.save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "long.onnx"
+    )
+    ended = within("inspect", tmp_path / "long.onnx", "--tensorrt", "10.3")
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_a_target_and_a_version(within, model):

@@ -133,6 +133,7 @@ BROKEN = {
     ],
     "names that nobody gives": [("MatMul", "nobody nowhere", "a"), ("Softmax", "a", "b"), ("MatMul", "b none", "y")],
     "an operator of no version": [("Nonsense", "x", "y")],
+    "a weight of too few dimensions": [("DQ", "axes", "d", {}), ("QDQ", "x", "q", {}), ("Conv", "q d", "y")],
     "sums over nothing": [("ReduceMean", "zero axes", "a"), ("Softmax", "zero", "y")],
 }
 

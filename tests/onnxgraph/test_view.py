@@ -1,0 +1,40 @@
+"""The view of a graph: what it refuses, what it knows, how far it follows."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx.parser
+import pytest
+from onnx import helper, numpy_helper
+
+from edgeattn.errors import ModelError
+from edgeattn.onnxgraph.view import Graph, type_name
+
+
+def model(body, constants="", more=""):
+    head = '<ir_version: 10, opset_import: ["" : 20, "ours" : 1]> g (float[4] x) => (float[4] y)'
+    return onnx.parser.parse_model(f"{head} <{constants}> {{ {body} }} {more}")
+
+
+def test_a_function_that_calls_itself():
+    itself = '<domain: "ours", opset_import: ["ours" : 1]> F (a) => (b) { b = ours.F (a) }'
+    with pytest.raises(ModelError, match=r"local functions cannot be written out where they are called .*; export the"):
+        Graph(model("y = ours.F (x)", more=itself))
+
+
+@pytest.mark.parametrize("operator", ["Identity", "Cast"])
+def test_the_value_behind_a_long_chain(operator):
+    rows = [helper.make_node(operator, [f"c{i}"], [f"c{i + 1}"], **({"to": 1} if operator == "Cast" else {}))
+            for i in range(2000)]  # fmt: skip
+    long = model("y = Add (x, x)")
+    long.graph.node.extend(rows)
+    long.graph.initializer.append(numpy_helper.from_array(np.float32(7), "c0"))
+    assert Graph(long).value("c2000") == 7
+
+
+def test_the_value_behind_a_circle_is_not_known():
+    assert Graph(model("a = Identity (b) b = Identity (a) y = Add (x, a)")).value("a") is None
+
+
+def test_the_name_of_a_type():
+    assert [type_name(kind) for kind in (1, 11, 3, 99)] == ["float32", "float64", "int8", "type 99"]
