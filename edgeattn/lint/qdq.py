@@ -54,8 +54,8 @@ SCALE = Rule(
 )
 SCALE_RANGE = Rule(
     "qdq.scale-range",
-    Severity.ERROR,
-    "In the FP16 form of the graph it becomes 0 or infinite, and the file is refused.",
+    Severity.WARNING,
+    "In FP16 it would be 0 or infinite, and the file refused: all that reads the tensor must stay FP32.",
     "Clamp the scale to 6.1e-5 ... 65504 before it is stored.",
 )
 SCALE_SMALL = Rule(
@@ -156,6 +156,8 @@ def _scale(graph: Graph, node: Node) -> Iterator[Finding]:
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():
         yield SCALE.at(node, f"{_among(values, wrong)} {number(values[wrong][0])}.")
+        return
+    if graph.type(node.input(1)) not in (TensorProto.FLOAT, TensorProto.FLOAT16):  # BF16 reaches as far as FP32
         return
     lost = (values <= TO_ZERO) | (values > np.finfo(np.float16).max)
     if lost.any():

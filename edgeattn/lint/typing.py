@@ -198,10 +198,11 @@ def _types(graph: Graph, node: Node) -> Iterator[Finding]:
 
 def _uint8(graph: Graph, node: Node) -> Iterator[Finding]:
     """UINT8 anywhere but between an input and its Cast, or an output and its Cast. Said where it begins."""
-    read = [name for name in node.inputs if graph.type(name) == TensorProto.UINT8]
+    casts = node.operator in ("Cast", "CastLike")  # of the second input of CastLike only the type counts
+    read = [name for name in (node.inputs[:1] if casts else node.inputs) if graph.type(name) == TensorProto.UINT8]
     made = [name for name in node.outputs if graph.type(name) == TensorProto.UINT8]
     begins = [name for name in read if name not in graph.makers]
-    if node.operator == "Cast" and all(name in graph.inputs for name in read) and set(made) <= set(graph.outputs):
+    if casts and all(name in graph.inputs for name in read) and set(made) <= set(graph.outputs):
         if read and graph.type(node.output) not in _FROM_UINT8:
             yield UINT8.at(node, f"It casts UINT8 to {graph.type_name(node.output)}, not to FP32 or FP16.")
     elif node.operator in ("Shape", "Size") and read:

@@ -6,8 +6,10 @@ Bodies of If, Loop and Scan are laid out flat among the nodes, local functions a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Slice", "Split"})
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
+_SHAPE_SIZE = 2**12
+"""As many numbers as no tensor of sizes, axes or places has that a shape depends on."""
 _VALUES = ("value_float", "value_floats", "value_int", "value_ints")
 
 
@@ -64,12 +68,17 @@ class Graph:
 
     Raises ModelError for local functions that cannot be written out.
     `inference_error` says what ONNX's strict shape inference, from the nodes alone, has against the graph. `declared`
-    are the types that the file itself states for inner tensors.
+    are the types that the file itself states for inner tensors. `functions` are the local functions, by domain and
+    name, that ONNX does not write out: they are for another opset than the graph. What two bodies call the same, only
+    the first keeps the name of.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        whole, model = model, _without_weights(model)
         if model.functions:
             model = _inlined(model)
+        _set_apart(model.graph, set(_defined(model.graph)), {})
+        self.functions = {(function.domain, function.name) for function in model.functions}
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.nodes: list[Node] = []
@@ -78,6 +87,7 @@ class Graph:
         self.inside: set[Node] = set()  # of a body: run not at all, once or often
         self.bound: set[str] = set()  # the inputs of bodies, which the node around them gives
         self._flatten(model.graph)
+        self.initializers.update((tensor.name, tensor) for tensor in whole.graph.initializer)
         own = [value.name for value in model.graph.input]
         self.inputs = tuple(name for name in own if name not in self.initializers)
         self.outputs = tuple(value.name for value in model.graph.output)
@@ -223,6 +233,57 @@ class Graph:
 def as_graph(model: onnx.ModelProto | Graph) -> Graph:
     """A view of `model`, which may be one already."""
     return model if isinstance(model, Graph) else Graph(model)
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large initializers have no bytes: shapes do not depend on them, and ONNX's own functions take
+    no more than 2 GB."""
+    graph = onnx.GraphProto(
+        **{field.name: value for field, value in model.graph.ListFields() if field.name != "initializer"},
+        initializer=map(_small, model.graph.initializer),
+    )
+    return onnx.ModelProto(
+        **{field.name: value for field, value in model.ListFields() if field.name != "graph"}, graph=graph
+    )
+
+
+def _small(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """`tensor`, or where it is too large to be a shape another of its name, type and shape."""
+    if prod(tensor.dims) <= _SHAPE_SIZE:
+        return tensor
+    return TensorProto(
+        name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, data_location=TensorProto.EXTERNAL
+    )
+
+
+def _defined(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names that `graph` gives, without the bodies in it."""
+    yield from (value.name for value in [*graph.input, *graph.initializer])
+    yield from (name for node in graph.node for name in node.output if name)
+
+
+def _set_apart(graph: onnx.GraphProto, taken: set[str], renamed: Mapping[str, str]) -> None:
+    """Give names of their own to tensors of bodies that are called as one elsewhere: ONNX allows it of two branches,
+    and its shape inference stumbles over it.
+
+    `taken` are the names so far; `renamed` what `graph` and those around it call otherwise now.
+    """
+    for tensor in [*graph.input, *graph.initializer, *graph.output, *graph.value_info]:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+        for body in _bodies(node):
+            inner = {}
+            for name in _defined(body):
+                inner[name] = next(each for each in _variants(name) if each not in taken)
+                taken.add(inner[name])
+            _set_apart(body, taken, {**renamed, **inner})
+
+
+def _variants(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}_{number}" for number in count(2))
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:

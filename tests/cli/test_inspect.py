@@ -216,6 +216,19 @@ def test_a_board_without_a_dla_has_no_rules_of_one(within, model):
     assert "has no DLA" not in within("inspect", model, "--target", "jetson-agx-orin", "--dla").out
 
 
+def test_what_two_versions_say_is_counted_once(within, tmp_path):
+    newer = graph()
+    newer.opset_import[0].version = 25
+    onnx.save(newer, tmp_path / "newer.onnx")
+    facts = json.loads(within("inspect", tmp_path / "newer.onnx", "--target", "jetson-agx-orin", "--json").out)
+    ceilings = [found["tensorrt"] for found in facts["findings"] if found["rule"] == "opset.ceiling"]
+    assert ceilings == [["10.3", "11.4.1"]]
+    newer.opset_import[0].version = 23
+    onnx.save(newer, tmp_path / "newer.onnx")
+    said = within("inspect", tmp_path / "newer.onnx", "--target", "jetson-agx-orin").out
+    assert "error   opset.ceiling  TensorRT 10.3: The file has opset 23; TensorRT 10.0 reads 20, 10.9 reads 22" in said
+
+
 def test_an_engine(within, tmp_path):
     (tmp_path / "engine.json").write_text(json.dumps(ENGINE))
     ended = within("inspect", tmp_path)

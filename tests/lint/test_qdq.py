@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from edgeattn.metrics.tensors import sqnr_db
 
 HALF = TensorProto.FLOAT16
+BFLOAT16 = helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
 ROWS = np.float32([0.1, 0.2, 0.3, 0.4])
 IMAGE = {"x": [1, 3, 8, 8]}
 
@@ -52,6 +53,16 @@ def test_activations(make, said, rule):
     assert [(item.rule, item.node) for item in found] == [(rule, "d_quantize"), (rule, "d")]
     assert found[0].what == words
     assert said(make(*mended), "qdq.") == []
+
+
+@pytest.mark.parametrize("scale", [2e-8, 7e4])
+def test_what_fp16_could_not_hold_is_no_error_in_fp32(make, said, scale):
+    found = said(make(*activation(scale=scale)), "qdq.")
+    assert {(item.rule, item.severity.value) for item in found} == {("qdq.scale-range", "warning")}
+    bfloat = make(*activation(scale=scale, type=BFLOAT16), inputs={"x": (TensorProto.BFLOAT16, [1, 8])})
+    assert said(bfloat, "qdq.") == []  # it reaches as far as FP32
+    half = make(*activation(scale=scale, type=np.float16), inputs={"x": (HALF, [1, 8])}, outputs={"y": HALF})
+    assert {(item.rule, item.severity.value) for item in said(half, "qdq.")} == {("qdq.scale", "error")}
 
 
 @pytest.mark.parametrize("scale", [-0.1, np.inf, np.nan])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx.parser
+import onnx.shape_inference
 import pytest
 from onnx import helper, numpy_helper
 
@@ -30,6 +32,26 @@ def test_the_value_behind_a_long_chain(operator):
     long.graph.node.extend(rows)
     long.graph.initializer.append(numpy_helper.from_array(np.float32(7), "c0"))
     assert Graph(long).value("c2000") == 7
+
+
+def test_shapes_are_inferred_without_large_weights(monkeypatch):
+    """ONNX's own functions take 2 GB and no more; sizes, axes and places stay, for shapes depend on them."""
+    large = model("s = Reshape (w, sizes) y = Relu (x)", "int64[2] sizes = {-1, 4}")
+    large.graph.initializer.append(numpy_helper.from_array(np.zeros((512, 512), np.float32), "w"))
+    large.functions.append(helper.make_function("ours", "F", ["a"], ["b"], [], [helper.make_opsetid("", 20)]))
+    infer, seen = onnx.shape_inference.infer_shapes, []
+
+    def watched(given, **settings):
+        seen.append(given.ByteSize())
+        return infer(given, **settings)
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", watched)
+    before = large.SerializeToString(deterministic=True)
+    graph = Graph(large)
+    assert seen and max(seen) < 1000 and graph.inference_error is None
+    assert graph.shape("s") == (65536, 4) and graph.type("w") == 1
+    assert graph.value("w").shape == (512, 512)
+    assert large.SerializeToString(deterministic=True) == before
 
 
 def test_the_value_behind_a_circle_is_not_known():
