@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeattn import jetpack
 from edgeattn.artifact import sha256_file
 from edgeattn.cli.options import echo_json, json_option
 from edgeattn.errors import MissingLibrary, ModelError, RecipeError
@@ -99,7 +100,7 @@ def _rules(device: Target | None, tensorrt: str | None, dla: bool) -> tuple[list
     if device is None and tensorrt is None:
         return [], "Not judged: give --tensorrt, such as 10.3, or --target to have the graph judged."
     _needs_onnx()
-    from edgeattn.lint.base import Rules, parse_version
+    from edgeattn.lint.base import Rules, parse_version, rules_for
 
     if tensorrt is not None:
         return [Rules(parse_version(tensorrt), dla=dla)], None
@@ -112,12 +113,27 @@ def _rules(device: Target | None, tensorrt: str | None, dla: bool) -> tuple[list
         raise RecipeError(f"The target {device.name} does not say its TensorRT version; give --tensorrt instead.")
     from edgeattn.lint.dla import builds_for_it
 
-    rules = [Rules(parse_version(version), dla=dla) for version in dict.fromkeys(versions)]
+    rules = [rules_for(device, version, dla=dla) for version in dict.fromkeys(versions)]
     able = [each for each in rules if builds_for_it(each.tensorrt)]
-    if not dla or not able or len(able) == len(rules):
+    others = _without_dla(device, [each for each in rules if each not in able]) if dla else ""
+    if not able or not others:
         return rules, None
-    others = ", ".join(each.version for each in rules if each not in able)
     return able, f"Not judged for TensorRT {others}, which {device.name} runs too: it builds nothing for a DLA."
+
+
+def _without_dla(device: Target, unable: list[Rules]) -> str:
+    """The TensorRTs of the target's JetPacks that have no DLA, between those it is judged by too; `unable` are of
+    those."""
+    from edgeattn.lint.dla import builds_for_it
+
+    found: dict[str, list[str]] = {}
+    for release in filter(None, map(jetpack.named, getattr(device, "jetpack", ()))):
+        if release.supported and not builds_for_it(jetpack.version(release.tensorrt)):
+            found.setdefault(release.tensorrt, []).append(release.jetpack)
+    texts = [f"{tensorrt} (JetPack {' and '.join(names)})" for tensorrt, names in found.items()]
+    known = [jetpack.version(tensorrt) for tensorrt in found]
+    rest = [each for each in unable if not any(full[: len(each.tensorrt)] == each.tensorrt for full in known)]
+    return ", ".join([*texts, *(each.version for each in rest)])
 
 
 def _ranges(path: Path | None) -> dict[str, float]:

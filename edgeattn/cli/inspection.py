@@ -25,7 +25,7 @@ def show(facts: Mapping[str, Any]) -> None:
         _findings(facts["findings"], facts["tensorrt"])
     if "note" in facts:
         click.echo(facts["note"])
-    elif "findings" in facts:
+    if facts.get("tensorrt"):
         counts = Counter(found["severity"] for found in facts["findings"])
         numbers = [f"{counts[name]} {name}{'' if counts[name] == 1 else 's'}" for name in _STYLES]
         click.echo(f"{', '.join(numbers)} for TensorRT {' and '.join(facts['tensorrt'])}")

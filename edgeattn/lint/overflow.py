@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, known, number
 from edgeattn.onnxgraph import half
-from edgeattn.onnxgraph.view import Graph, Node
+from edgeattn.onnxgraph.view import PRODUCTS, Graph, Node
 
 TENSOR = Rule(
     "overflow.tensor",
@@ -53,6 +54,12 @@ CONSTANT = Rule(
     Severity.ERROR,
     "It was beyond FP16's 65504, or not a number, before it was stored: whatever it meets becomes infinite or NaN.",
     "Keep its readers in FP32 between casts; of a mask -3e4 does as well.",
+)
+PRODUCT = Rule(
+    "overflow.product",
+    Severity.NOTE,
+    "A kernel that adds in FP16 overflows where all terms have one sign; which kernel is taken is decided by timing.",
+    "Nothing, unless the engine gives infinities: then keep it in FP32 between casts.",
 )
 MASK = Rule(
     "overflow.mask",
@@ -97,6 +104,11 @@ def _half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
         if largest is None or not largest**2 * (length or 1) <= half.LIMIT:
             reaches = "" if largest is None else f", which reaches {number(largest)} in calibration"
             yield SQUARE.at(node, f"It squares '{node.input(0)}' in FP16{reaches}.")
+    elif node.operator in PRODUCTS:
+        weights = _largest_sum(graph, node)
+        if weights is not None and largest is not None and not weights * largest <= half.FP16_MAX:
+            reaches = f"its weights add up to {number(weights)}, its input reaches {number(largest)}"
+            yield PRODUCT.at(node, f"Its sum can be {number(weights * largest)} in FP16: {reaches} in calibration.")
     elif node.operator in _SUMS:
         length = half.length(graph, node)
         if length and largest is not None and not length * largest <= half.LIMIT:
@@ -104,6 +116,26 @@ def _half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
             yield SUM.at(node, what)
         elif length and length >= half.LARGE_SUM:
             yield REDUCTION.at(node, f"It adds {length} values in FP16.")
+
+
+def _largest_sum(graph: Graph, node: Node) -> float | None:
+    """The most that one result can be of a product with constant weights, as a multiple of the largest input."""
+    weights = half.constant(graph, node.input(1))
+    if weights is None or weights.ndim < 2 or not weights.size or node.get("group", 1) < 1:
+        return None
+    return float(_each_results(node, np.abs(weights)).sum(axis=1).max())
+
+
+def _each_results(node: Node, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights as rows, one for each channel of the result."""
+    if node.operator == "MatMul" or (node.operator == "Gemm" and not node.get("transB", 0)):
+        weights = np.moveaxis(weights, -1, -2)
+        return weights.reshape(-1, weights.shape[-1])
+    if node.operator == "ConvTranspose":  # I, O/group, kernel: each group of channels has results of its own
+        groups = node.get("group", 1) if weights.shape[0] % node.get("group", 1) == 0 else 1
+        weights = np.moveaxis(weights.reshape(groups, -1, *weights.shape[1:]), 2, 1)
+        return weights.reshape(groups * weights.shape[1], -1)
+    return weights.reshape(len(weights), -1)
 
 
 def _is_squared_and_summed(graph: Graph, node: Node) -> bool:
@@ -137,15 +169,14 @@ def _variance_back_in_half(graph: Graph, node: Node, ranges: Ranges) -> Iterator
 
 
 def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
-    """Said at the first reader of each."""
+    """Said at the first reader of each that does more than hand it on."""
+    if node.operator in ("Identity", "Cast") and graph.type(node.output) == TensorProto.FLOAT16:
+        return
     for index, name in enumerate(node.inputs):
-        tensor = graph.initializers.get(name)
-        if not name or tensor is None or graph.readers[name][0] != (node, index) or graph.value(name) is None:
+        if graph.type(name) != TensorProto.FLOAT16 or graph.readers[name][0] != (node, index):
             continue
-        if tensor.data_type != TensorProto.FLOAT16:
-            continue
-        values = np.asarray(graph.value(name), np.float32)
-        if half.is_bound(graph, node, name):  # infinite or not, it limits nothing
+        values = half.constant(graph, name)
+        if values is None or half.is_bound(graph, node, name):  # infinite or not, it limits nothing
             continue
         if np.isnan(values).any() or np.isposinf(values).any():
             yield CONSTANT.at(node, f"Its FP16 constant '{name}' holds infinity or NaN.")

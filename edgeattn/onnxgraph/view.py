@@ -86,6 +86,7 @@ class Graph:
         self.readers: dict[str, list[tuple[Node, int]]] = {}
         self.inside: set[Node] = set()  # of a body: run not at all, once or often
         self.bound: set[str] = set()  # the inputs of bodies, which the node around them gives
+        self.results: list[tuple[Node, str]] = []  # of bodies, with the node around them
         self._flatten(model.graph)
         self.initializers.update((tensor.name, tensor) for tensor in whole.graph.initializer)
         own = [value.name for value in model.graph.input]
@@ -172,6 +173,7 @@ class Graph:
                     self.readers.setdefault(name, []).append((node, index))
             for body in _bodies(proto):
                 self.bound.update(value.name for value in body.input)
+                self.results += [(node, value.name) for value in body.output]
                 self._flatten(body, inside=True)
 
     def _infer(self, model: onnx.ModelProto) -> str | None:
@@ -227,7 +229,8 @@ class Graph:
         value = self._values.get(maker.input(0))
         if value is None or maker.operator == "Identity":
             return value
-        return value.astype(helper.tensor_dtype_to_np_dtype(maker.get("to", TensorProto.FLOAT)))
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond the type it is infinite
+            return value.astype(helper.tensor_dtype_to_np_dtype(maker.get("to", TensorProto.FLOAT)))
 
 
 def as_graph(model: onnx.ModelProto | Graph) -> Graph:

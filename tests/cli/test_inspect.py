@@ -210,10 +210,34 @@ def test_a_board_without_a_dla_has_no_rules_of_one(within, model):
     assert ended.error == "The target jetson-orin-nano has no deep learning accelerator; leave --dla out."
     ended = within("inspect", model, "--target", "jetson-orin-nx", "--dla")
     assert "has no DLA" not in ended.out
-    assert "Not judged for TensorRT 10.16.2, which jetson-orin-nx runs too: it builds nothing for a DLA." in ended.out
+    without = (
+        "Not judged for TensorRT 10.16.2.10 (JetPack 7.2 and 7.2.1), which {} runs too: it builds nothing for a DLA."
+    )
+    assert without.format("jetson-orin-nx") in ended.out.splitlines()
+    assert ended.out.splitlines()[-1].endswith("for TensorRT 10.3")
     ended = within("inspect", model, "--tensorrt", "10.16.2", "--dla")
     assert (ended.code, "TensorRT 10.16.2 has no DLA." in ended.out) == (1, True)
-    assert "has no DLA" not in within("inspect", model, "--target", "jetson-agx-orin", "--dla").out
+    lines = within("inspect", model, "--target", "jetson-agx-orin", "--dla").out.splitlines()
+    # Its oldest and its newest TensorRT have a DLA, one between them has none.
+    assert without.format("jetson-agx-orin") in lines and lines[-1].endswith("for TensorRT 10.3 and 11.4.1")
+    assert not any("has no DLA" in line for line in lines)
+    assert "Not judged" not in within("inspect", model, "--target", "jetson-agx-orin").out
+
+
+def test_a_type_that_the_board_lacks(within, tmp_path):
+    eight = helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])
+    scale = numpy_helper.from_array(np.float32(0.1), "scale")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    rows = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    made = helper.make_graph(rows, "eight", ends[:1], ends[1:], [scale, eight])
+    path = tmp_path / "eight.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    ended = within("inspect", path, "--target", "jetson-agx-orin")
+    assert (ended.code, ended.out.count("which needs compute capability 8.9; the target has 8.7.")) == (1, 2)
+    assert within("inspect", path, "--target", "jetson-thor").code == 0
 
 
 def test_what_two_versions_say_is_counted_once(within, tmp_path):

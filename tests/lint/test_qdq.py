@@ -55,6 +55,30 @@ def test_activations(make, said, rule):
     assert said(make(*mended), "qdq.") == []
 
 
+FLOAT8 = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN)
+FLOAT4 = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT4E2M1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensorrt", "capability", "rule", "words"),
+    [
+        (FLOAT8, (10, 3), (8, 7), "qdq.hardware", "which needs compute capability 8.9; the target has 8.7."),
+        (FLOAT8, (10, 3), (8, 9), None, ""),
+        (FLOAT8, (11, 4), (11, 0), None, ""),
+        (FLOAT8, (10, 3), None, "qdq.some-hardware", "It uses float8e4m3fn, which needs compute capability 8.9."),
+        (FLOAT4, (10, 7), (11, 0), "qdq.hardware", "It uses float4e2m1, which came with TensorRT 10.8."),
+        (FLOAT4, (10, 8), (8, 9), "qdq.hardware", "which needs compute capability 10.0; the target has 8.9."),
+        (FLOAT4, (10, 13), (11, 0), None, ""),
+    ],
+)
+def test_types_that_not_every_board_has(make, said, kind, tensorrt, capability, rule, words):
+    model = make(*activation(zero=np.array(0, kind)), opset=23)
+    found = said(model, "qdq.", tensorrt=tensorrt, compute_capability=capability)
+    assert [item.rule for item in found] == ([rule] * 2 if rule else [])
+    assert all(words in item.what for item in found)
+    assert said(make(*activation()), "qdq.", tensorrt=tensorrt, compute_capability=capability) == []
+
+
 @pytest.mark.parametrize("scale", [2e-8, 7e4])
 def test_what_fp16_could_not_hold_is_no_error_in_fp32(make, said, scale):
     found = said(make(*activation(scale=scale)), "qdq.")

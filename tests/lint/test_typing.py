@@ -28,6 +28,12 @@ def to(kind):
     return {"to": kind}
 
 
+def half_a_body(output):
+    """Relu of x as `e` or `f`, of which `output` is to leave the body."""
+    node = helper.make_node("Relu", ["x"], ["f" if output == "f" else "e"])
+    return helper.make_graph([node], output, [], [helper.make_tensor_value_info(output, FLOAT, VECTOR)])
+
+
 CASES = [
     (
         "mixed",
@@ -156,6 +162,36 @@ CASES = [
         "It casts UINT8 to int64, not to FP32 or FP16.",
     ),
     (
+        "int8",
+        case(("Q", "x", "q", {}), ("Relu", "q", "r"), ("DQ", "r", "y", {}), inputs={"x": VECTOR}),
+        case(("Q", "x", "q", {}), ("DQ", "q", "d", {}), ("Relu", "d", "y"), inputs={"x": VECTOR}),
+        "It reads 'q', which is int8.",
+    ),
+    (
+        "int8",
+        case(("Cast", "x", "y", to(FLOAT)), inputs={"x": (INT8, VECTOR)}),
+        case(
+            ("Q", "x", "q", {}),
+            ("Reshape", "q s", "r"),
+            ("DQ", "r", "y", {}),
+            inputs={"x": VECTOR},
+            constants={"s": np.int64([8])},
+        ),
+        "It reads 'x', which is int8.",
+    ),
+    (
+        "unmade",
+        case(
+            ("If", "c", "y", {"then_branch": half_a_body("none"), "else_branch": half_a_body("f")}),
+            inputs={"x": VECTOR, "c": (TensorProto.BOOL, [])},
+        ),
+        case(
+            ("If", "c", "y", {"then_branch": half_a_body("e"), "else_branch": half_a_body("f")}),
+            inputs={"x": VECTOR, "c": (TensorProto.BOOL, [])},
+        ),
+        "Its body's output 'none' is given by no node.",
+    ),
+    (
         "uint8-shape",
         case(("Shape", "x", "y"), inputs={"x": (UINT8, VECTOR)}, out=INT64),
         case(("Cast", "x", "f", to(FLOAT)), ("Shape", "f", "y"), inputs={"x": (UINT8, VECTOR)}, out=INT64),
@@ -230,6 +266,7 @@ def test_the_ids_of_this_family(make, said):
         "typing.unsupported",
         "typing.double",
         "typing.int8-cast",
+        "typing.int8",
         "typing.uint8",
         "typing.uint8-shape",
         "typing.unmade",
