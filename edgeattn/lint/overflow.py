@@ -105,7 +105,8 @@ def _half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
             reaches = "" if largest is None else f", which reaches {number(largest)} in calibration"
             yield SQUARE.at(node, f"It squares '{node.input(0)}' in FP16{reaches}.")
     elif node.operator in PRODUCTS:
-        weights = _largest_sum(graph, node)
+        # A result that leaves FP16 in calibration has been said.
+        weights = None if (known(ranges, node.output) or 0.0) > half.LIMIT else _largest_sum(graph, node)
         if weights is not None and largest is not None and not weights * largest <= half.FP16_MAX:
             reaches = f"its weights add up to {number(weights)}, its input reaches {number(largest)}"
             yield PRODUCT.at(node, f"Its sum can be {number(weights * largest)} in FP16: {reaches} in calibration.")
@@ -173,7 +174,7 @@ def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
     if node.operator in ("Identity", "Cast") and graph.type(node.output) == TensorProto.FLOAT16:
         return
     for index, name in enumerate(node.inputs):
-        if graph.type(name) != TensorProto.FLOAT16 or graph.readers[name][0] != (node, index):
+        if not name or graph.type(name) != TensorProto.FLOAT16 or graph.readers[name][0] != (node, index):
             continue
         values = half.constant(graph, name)
         if values is None or half.is_bound(graph, node, name):  # infinite or not, it limits nothing

@@ -100,8 +100,8 @@ def constant(graph: Graph, name: str) -> NDArray[np.float64] | None:
     """The numbers of a float constant, or of a ConstantOfShape the one that it repeats; None of everything else."""
     maker = graph.makers.get(name)
     if maker is not None and maker.operator == "ConstantOfShape":
-        tensor = maker.get("value")
-        value = numpy_helper.to_array(tensor) if tensor is not None else np.zeros(1, np.float32)
+        tensor = maker.get("value", TensorProto(dims=[1], data_type=TensorProto.FLOAT, float_data=[0]))
+        value = numpy_helper.to_array(tensor)
     else:
         value = graph.value(name) if name in graph.constants else None
     return None if value is None or graph.type(name) not in FLOATS else np.asarray(value, np.float64)

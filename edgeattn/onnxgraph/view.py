@@ -221,9 +221,9 @@ class Graph:
         if maker is None:
             return None
         if maker.operator == "Constant":
-            tensor = maker.get("value")
+            tensor = maker.get("value", TensorProto())
             plain = next((maker.get(key) for key in _VALUES if key in maker.attributes), None)
-            return np.asarray(numpy_helper.to_array(tensor) if tensor is not None else plain)
+            return np.asarray(numpy_helper.to_array(tensor) if "value" in maker.attributes else plain)
         if maker.operator not in ("Identity", "Cast"):
             return None
         value = self._values.get(maker.input(0))
@@ -242,11 +242,16 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which large initializers have no bytes: shapes do not depend on them, and ONNX's own functions take
     no more than 2 GB."""
     graph = onnx.GraphProto(
-        **{field.name: value for field, value in model.graph.ListFields() if field.name != "initializer"},
+        name="graph",
+        node=model.graph.node,
+        input=model.graph.input,
+        output=model.graph.output,
+        value_info=model.graph.value_info,
         initializer=map(_small, model.graph.initializer),
+        sparse_initializer=model.graph.sparse_initializer,
     )
     return onnx.ModelProto(
-        **{field.name: value for field, value in model.ListFields() if field.name != "graph"}, graph=graph
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
     )
 
 

@@ -148,6 +148,12 @@ def test_products_by_their_weights(make, said, kind):
     assert said(model, "overflow.", ranges={"x": 6e4 / length}) == said(model, "overflow.") == []
 
 
+def test_a_product_that_overflows_in_calibration_is_said_once(make, said):
+    model = half(make, ("MatMul", "x w", "y"), shape=(1, 64), constants={"w": np.ones((64, 8), np.float16)})
+    found = said(model, "overflow.", ranges={"x": 2e3, "y": 7e4})
+    assert [item.rule for item in found] == ["overflow.tensor"]
+
+
 @pytest.mark.parametrize("least", [-np.inf, -65504, -3e4])
 def test_how_far_a_mask_reaches_does_not_count(make, said, least):
     """overflow.tensor and overflow.mask must not say two things of one mask."""

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeattn import lint
@@ -140,6 +141,11 @@ BROKEN = {
     "names that nobody gives": [("MatMul", "nobody nowhere", "a"), ("Softmax", "a", "b"), ("MatMul", "b none", "y")],
     "an operator of no version": [("Nonsense", "x", "y")],
     "a weight of too few dimensions": [("DQ", "axes", "d", {}), ("QDQ", "x", "q", {}), ("Conv", "q d", "y")],
+    "tensors that are lists": [
+        ("Constant", "", "a", {"value": [onnx.TensorProto()]}),
+        ("ConstantOfShape", "axes", "b", {"value": [onnx.TensorProto()]}),
+        ("Add", "a b", "y"),
+    ],
     "sums over nothing": [("ReduceMean", "zero axes", "a"), ("Softmax", "zero", "y")],
 }
 

@@ -54,6 +54,14 @@ def test_shapes_are_inferred_without_large_weights(monkeypatch):
     assert large.SerializeToString(deterministic=True) == before
 
 
+def test_remarks_that_are_no_text():
+    data = model("y = Relu (x)")
+    data.producer_name, data.graph.doc_string = "remark", "remark"
+    odd = onnx.ModelProto()
+    odd.ParseFromString(data.SerializeToString().replace(b"remark", b"rem\xffrk"))
+    assert [node.operator for node in Graph(odd).nodes] == ["Relu"]
+
+
 def test_the_value_behind_a_circle_is_not_known():
     assert Graph(model("a = Identity (b) b = Identity (a) y = Add (x, a)")).value("a") is None
 
