@@ -103,6 +103,11 @@ def opset_max(tensorrt: tuple[int, ...]) -> int:
     raise ValueError(f"the opsets that TensorRT {dotted(tensorrt)} reads are not known, only those of 10.0 and newer")
 
 
+def opset_steps() -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Each TensorRT from which a newer opset is read, with that opset, oldest first."""
+    return _OPSET_MAX[::-1]
+
+
 def version(text: str) -> tuple[int, ...]:
     """`10.3` or `10.3.0.26` as numbers. Raises ValueError."""
     parts = text.split(".")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeattn import jetpack
 from edgeattn.artifact import sha256_file
 from edgeattn.cli.options import echo_json, json_option
 from edgeattn.errors import MissingLibrary, ModelError, RecipeError
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "edgeattn.inspect/1"
 _ENGINE, _ENGINE_SCHEMA, _GRAPH = "engine.json", "edgeattn.engine/", "model.onnx"
+_ENGINE_FIELDS = {"layers": dict, "macs": dict, "fingerprint": dict, "notes": list}
+_FLOAT_BITS = 1023  # an integer of more may be larger than any float
 
 
 @click.command()
@@ -95,7 +100,7 @@ def _rules(device: Target | None, tensorrt: str | None, dla: bool) -> tuple[list
     if device is None and tensorrt is None:
         return [], "Not judged: give --tensorrt, such as 10.3, or --target to have the graph judged."
     _needs_onnx()
-    from edgeattn.lint.base import Rules, parse_version
+    from edgeattn.lint.base import Rules, parse_version, rules_for
 
     if tensorrt is not None:
         return [Rules(parse_version(tensorrt), dla=dla)], None
@@ -108,18 +113,35 @@ def _rules(device: Target | None, tensorrt: str | None, dla: bool) -> tuple[list
         raise RecipeError(f"The target {device.name} does not say its TensorRT version; give --tensorrt instead.")
     from edgeattn.lint.dla import builds_for_it
 
-    rules = [Rules(parse_version(version), dla=dla) for version in dict.fromkeys(versions)]
+    rules = [rules_for(device, version, dla=dla) for version in dict.fromkeys(versions)]
     able = [each for each in rules if builds_for_it(each.tensorrt)]
-    if not dla or not able or len(able) == len(rules):
+    others = _without_dla(device, [each for each in rules if each not in able]) if dla else ""
+    if not able or not others:
         return rules, None
-    others = ", ".join(each.version for each in rules if each not in able)
     return able, f"Not judged for TensorRT {others}, which {device.name} runs too: it builds nothing for a DLA."
+
+
+def _without_dla(device: Target, unable: list[Rules]) -> str:
+    """The TensorRTs of the target's JetPacks that have no DLA, between those it is judged by too; `unable` are of
+    those."""
+    from edgeattn.lint.dla import builds_for_it
+
+    found: dict[str, list[str]] = {}
+    for release in filter(None, map(jetpack.named, getattr(device, "jetpack", ()))):
+        if release.supported and not builds_for_it(jetpack.version(release.tensorrt)):
+            found.setdefault(release.tensorrt, []).append(release.jetpack)
+    texts = [f"{tensorrt} (JetPack {' and '.join(names)})" for tensorrt, names in found.items()]
+    known = [jetpack.version(tensorrt) for tensorrt in found]
+    rest = [each for each in unable if not any(full[: len(each.tensorrt)] == each.tensorrt for full in known)]
+    return ", ".join([*texts, *(each.version for each in rest)])
 
 
 def _ranges(path: Path | None) -> dict[str, float]:
     if path is None:
         return {}
     try:
+        if not _is_regular(path):
+            raise RecipeError(f"{path} is no regular file; --ranges takes a JSON file of tensor names and numbers.")
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}); check the path after --ranges.") from error
@@ -127,7 +149,13 @@ def _ranges(path: Path | None) -> dict[str, float]:
         raise RecipeError(f"{path} is no JSON file; --ranges takes an object of tensor names and numbers.") from error
     if not isinstance(values, dict) or any(type(value) not in (int, float) for value in values.values()):
         raise RecipeError(f"{path} must be a JSON object of tensor names and numbers for --ranges.")
-    return values
+    for name, value in values.items():
+        if not 0 <= value <= math.inf or (isinstance(value, int) and value.bit_length() > _FLOAT_BITS):
+            raise RecipeError(
+                f"{path} gives '{name[:40]}' the range {str(value)[:40]}; --ranges takes the largest |x| of each "
+                "tensor, a number from 0."
+            )
+    return {name: float(value) for name, value in values.items()}
 
 
 def _facts(path: Path, rules: list[Rules], ranges: dict[str, float]) -> dict[str, Any]:
@@ -151,10 +179,17 @@ def _facts(path: Path, rules: list[Rules], ranges: dict[str, float]) -> dict[str
 
 def _is_zip(path: Path) -> bool:
     try:
+        if not _is_regular(path):  # what waits for a writer, or never ends
+            raise ModelError(f"{path} is no regular file; give a .onnx, an engine's folder or a bundle.")
         with path.open("rb") as file:
             return file.read(4) == b"PK\x03\x04" or path.suffix == ".edgeattn"
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check the path.") from error
+
+
+def _is_regular(path: Path) -> bool:
+    """Raises OSError where there is nothing at all."""
+    return stat.S_ISREG(path.stat().st_mode)
 
 
 def _bundle(path: Path, rules: list[Rules], ranges: dict[str, float]) -> dict[str, Any]:
@@ -186,6 +221,10 @@ def _engine(data: bytes, where: str) -> dict[str, Any]:
         raise ModelError(f"{where} is no description of an engine; compile the model again.") from error
     if not isinstance(values, dict) or not str(values.get("schema", "")).startswith(_ENGINE_SCHEMA):
         raise ModelError(f"{where} is no description of an engine; compile the model again.")
+    for field, kind in _ENGINE_FIELDS.items():
+        if field in values and not isinstance(values[field], kind):
+            expected = "a list" if kind is list else "an object"
+            raise ModelError(f"`{field}` in {where} must be {expected}; compile the model again.")
     return values
 
 

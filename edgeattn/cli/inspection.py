@@ -22,10 +22,10 @@ def show(facts: Mapping[str, Any]) -> None:
         click.echo(f"{key:<11}{value}")
     if "nodes" in facts:
         _nodes(facts["nodes"])
-        _findings(facts["findings"])
+        _findings(facts["findings"], facts["tensorrt"])
     if "note" in facts:
         click.echo(facts["note"])
-    elif "findings" in facts:
+    if facts.get("tensorrt"):
         counts = Counter(found["severity"] for found in facts["findings"])
         numbers = [f"{counts[name]} {name}{'' if counts[name] == 1 else 's'}" for name in _STYLES]
         click.echo(f"{', '.join(numbers)} for TensorRT {' and '.join(facts['tensorrt'])}")
@@ -98,11 +98,13 @@ def _nodes(nodes: Sequence[Mapping[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
-def _findings(findings: Sequence[Mapping[str, Any]]) -> None:
+def _findings(findings: Sequence[Mapping[str, Any]], versions: Sequence[str]) -> None:
+    """Of a finding that not all of `versions` make it is said which do."""
     console = Console(highlight=False) if sys.stdout.isatty() else None
     for found in findings:
         where = f"{found['operator']} '{found['node']}': " if found["node"] else ""
-        text = f"{where}{found['what']} {found['consequence']} {found['cure']}"
+        only = "" if found["tensorrt"] == versions else f"TensorRT {' and '.join(found['tensorrt'])}: "
+        text = f"{only}{where}{found['what']} {found['consequence']} {found['cure']}"
         if console:
             severity = found["severity"]
             console.print(f"[{_STYLES[severity]}]{severity:<8}[/]{found['rule']}  {escape(text)}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeattn import jetpack
 from edgeattn.errors import RecipeError
 from edgeattn.onnxgraph.view import Graph, Node
+
+if TYPE_CHECKING:
+    from edgeattn.target import Target
 
 Ranges = Mapping[str, float]
 """The largest |x| of a tensor over the calibration samples, by the tensor's name in the FP32 graph."""
@@ -34,7 +37,8 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Rules:
-    """Whose rules: `tensorrt` is a version such as (10, 3), `dla` asks for those of the deep learning accelerator too.
+    """Whose rules: `tensorrt` is a version such as (10, 3), `dla` asks for those of the deep learning accelerator too,
+    `compute_capability` is the GPU's, such as (8, 7); None where it is not known.
 
     `seq_len_int8_max` is the longest sequence for which TensorRT has fused INT8 attention (NVIDIA/TensorRT #3724).
     Raises RecipeError for a version whose rules are not known.
@@ -42,6 +46,7 @@ class Rules:
 
     tensorrt: tuple[int, ...]
     dla: bool = False
+    compute_capability: tuple[int, ...] | None = None
     seq_len_int8_max: int = 512
 
     def __post_init__(self) -> None:
@@ -68,6 +73,13 @@ def parse_version(text: str) -> tuple[int, ...]:
         return jetpack.version(text)
     except ValueError:
         raise RecipeError(f"A TensorRT version is written as 10.3 or 10.16.2.10, got '{text[:40]}'.") from None
+
+
+def rules_for(target: Target, version: str, *, dla: bool = False) -> Rules:
+    """The rules of this TensorRT on the target's board. Raises RecipeError."""
+    hardware = getattr(target, "hardware", None)
+    capability = hardware.compute_capability if hardware is not None else None
+    return Rules(parse_version(version), dla, jetpack.version(capability) if capability else None)
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ def _softmax(graph: Graph, node: Node) -> str | None:
 
 
 def _resize(graph: Graph, node: Node) -> str | None:
+    if (mode := node.get("mode", "nearest")) not in ("nearest", "linear", "bilinear"):
+        return f"A DLA resizes by nearest or linear alone, not {mode}."
     scales = graph.value(node.input(2))
     before, after = graph.shape(node.input(0)), graph.shape(node.output)
     if scales is None and before and after and None not in (*before, *after):

@@ -31,6 +31,12 @@ PLUGIN = Rule(
     "It is no ONNX operator: without a plugin of that name TensorRT refuses the whole file.",
     "Export it as ONNX operators.",
 )
+FUNCTION = Rule(
+    "operators.function",
+    Severity.WARNING,
+    "ONNX itself cannot write it out, so what is inside was not judged.",
+    "Export the model again with one opset for all of it, or with the function written out.",
+)
 LIMIT = Rule(
     "operators.limit",
     Severity.ERROR,
@@ -56,7 +62,7 @@ _NAMED_BY_DATA = {"NonMaxSuppression", "NonZero"}
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """Every node against the table and its own limits."""
     for node in graph.nodes:
-        known = _known(node, rules)
+        known = _known(graph, node, rules)
         if known is not None:
             yield known
             continue
@@ -68,8 +74,10 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             yield from (LIMIT.at(node, what) for what in limit(graph, node))
 
 
-def _known(node: Node, rules: Rules) -> Finding | None:
-    """What keeps this version from reading the operator at all."""
+def _known(graph: Graph, node: Node, rules: Rules) -> Finding | None:
+    """What keeps this version from reading the operator at all, or us from judging it."""
+    if (node.domain, node.operator) in graph.functions:
+        return FUNCTION.at(node, f"It calls a local function for another opset than {graph.opset}, the graph's.")
     if not node.is_onnx:
         return PLUGIN.at(node, f"It belongs to '{node.domain}'.")
     since = SINCE.get(node.operator)
@@ -77,7 +85,7 @@ def _known(node: Node, rules: Rules) -> Finding | None:
         return _cured(UNSUPPORTED.at(node, f"No version up to 11.4 supports {node.operator}."), node)
     if rules.tensorrt < since:
         version = ".".join(map(str, since))
-        return _cured(TOO_NEW.at(node, f"{node.operator} came with TensorRT {version}, this is {rules.version}."), node)
+        return _cured(TOO_NEW.at(node, f"{node.operator} came with TensorRT {version}."), node)
     return None
 
 

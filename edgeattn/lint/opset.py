@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgeattn import jetpack
 from edgeattn.lint.base import OPSET_MIN, Finding, Ranges, Rule, Rules, Severity
 from edgeattn.onnxgraph.view import Graph
 
@@ -24,6 +25,7 @@ FLOOR = Rule(
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """The opset of the file as a whole."""
     if graph.opset > rules.opset_max:
-        yield CEILING.at(None, f"The file has opset {graph.opset}; TensorRT {rules.version} reads {rules.opset_max}.")
+        reads = ", ".join(f"{jetpack.dotted(first)} reads {opset}" for first, opset in jetpack.opset_steps())
+        yield CEILING.at(None, f"The file has opset {graph.opset}; TensorRT {reads}.")
     elif graph.opset < OPSET_MIN:
-        yield FLOOR.at(None, f"The file has opset {graph.opset}; TensorRT {rules.version} reads {OPSET_MIN} and newer.")
+        yield FLOOR.at(None, f"The file has opset {graph.opset}; TensorRT reads {OPSET_MIN} and newer.")

@@ -7,15 +7,16 @@ with LayerNorm written out, 85.27 % with it whole, 85.22 % in FP32).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, known, number
 from edgeattn.onnxgraph import half
-from edgeattn.onnxgraph.view import Graph, Node
+from edgeattn.onnxgraph.view import PRODUCTS, Graph, Node
 
 TENSOR = Rule(
     "overflow.tensor",
@@ -54,6 +55,12 @@ CONSTANT = Rule(
     "It was beyond FP16's 65504, or not a number, before it was stored: whatever it meets becomes infinite or NaN.",
     "Keep its readers in FP32 between casts; of a mask -3e4 does as well.",
 )
+PRODUCT = Rule(
+    "overflow.product",
+    Severity.NOTE,
+    "A kernel that adds in FP16 overflows where all terms have one sign; which kernel is taken is decided by timing.",
+    "Nothing, unless the engine gives infinities: then keep it in FP32 between casts.",
+)
 MASK = Rule(
     "overflow.mask",
     Severity.WARNING,
@@ -68,9 +75,9 @@ _NORMS = half.NORMALISATIONS - {"LpNormalization"}
 
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """Every FP16 tensor and every node that computes in FP16."""
-    masks = half.Masks(graph)
+    masks, reached = half.Masks(graph), partial(known, ranges)
     for node in graph.nodes:
-        yield from _tensors(graph, node, masks, ranges)
+        yield from _tensors(graph, node, masks, reached)
         yield from _constants(graph, node)
         if graph.type(node.input(0)) == TensorProto.FLOAT16:
             yield from _half(graph, node, ranges)
@@ -78,12 +85,12 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             yield from _variance_back_in_half(graph, node, ranges)
 
 
-def _tensors(graph: Graph, node: Node, masks: half.Masks, ranges: Ranges) -> Iterator[Finding]:
+def _tensors(graph: Graph, node: Node, masks: half.Masks, reached: Callable[[str], float | None]) -> Iterator[Finding]:
     for name in filter(None, node.outputs):
         if graph.type(name) != TensorProto.FLOAT16:
             continue
         # What a mask reaches does not count where only a Softmax reads it.
-        largest = masks.reach(name, partial(known, ranges)) if name in masks.tensors else known(ranges, name)
+        largest = masks.reach(name, reached) if name in masks.tensors else reached(name)
         if largest is not None and not largest <= half.LIMIT:
             yield TENSOR.at(node, f"Its result '{name}' reaches {number(largest)} in calibration.")
 
@@ -97,6 +104,12 @@ def _half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
         if largest is None or not largest**2 * (length or 1) <= half.LIMIT:
             reaches = "" if largest is None else f", which reaches {number(largest)} in calibration"
             yield SQUARE.at(node, f"It squares '{node.input(0)}' in FP16{reaches}.")
+    elif node.operator in PRODUCTS:
+        # A result that leaves FP16 in calibration has been said.
+        weights = None if (known(ranges, node.output) or 0.0) > half.LIMIT else _largest_sum(graph, node)
+        if weights is not None and largest is not None and not weights * largest <= half.FP16_MAX:
+            reaches = f"its weights add up to {number(weights)}, its input reaches {number(largest)}"
+            yield PRODUCT.at(node, f"Its sum can be {number(weights * largest)} in FP16: {reaches} in calibration.")
     elif node.operator in _SUMS:
         length = half.length(graph, node)
         if length and largest is not None and not length * largest <= half.LIMIT:
@@ -104,6 +117,26 @@ def _half(graph: Graph, node: Node, ranges: Ranges) -> Iterator[Finding]:
             yield SUM.at(node, what)
         elif length and length >= half.LARGE_SUM:
             yield REDUCTION.at(node, f"It adds {length} values in FP16.")
+
+
+def _largest_sum(graph: Graph, node: Node) -> float | None:
+    """The most that one result can be of a product with constant weights, as a multiple of the largest input."""
+    weights = half.constant(graph, node.input(1))
+    if weights is None or weights.ndim < 2 or not weights.size or node.get("group", 1) < 1:
+        return None
+    return float(_each_results(node, np.abs(weights)).sum(axis=1).max())
+
+
+def _each_results(node: Node, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights as rows, one for each channel of the result."""
+    if node.operator == "MatMul" or (node.operator == "Gemm" and not node.get("transB", 0)):
+        weights = np.moveaxis(weights, -1, -2)
+        return weights.reshape(-1, weights.shape[-1])
+    if node.operator == "ConvTranspose":  # I, O/group, kernel: each group of channels has results of its own
+        groups = node.get("group", 1) if weights.shape[0] % node.get("group", 1) == 0 else 1
+        weights = np.moveaxis(weights.reshape(groups, -1, *weights.shape[1:]), 2, 1)
+        return weights.reshape(groups * weights.shape[1], -1)
+    return weights.reshape(len(weights), -1)
 
 
 def _is_squared_and_summed(graph: Graph, node: Node) -> bool:
@@ -137,15 +170,14 @@ def _variance_back_in_half(graph: Graph, node: Node, ranges: Ranges) -> Iterator
 
 
 def _constants(graph: Graph, node: Node) -> Iterator[Finding]:
-    """Said at the first reader of each."""
+    """Said at the first reader of each that does more than hand it on."""
+    if node.operator in ("Identity", "Cast") and graph.type(node.output) == TensorProto.FLOAT16:
+        return
     for index, name in enumerate(node.inputs):
-        tensor = graph.initializers.get(name)
-        if tensor is None or graph.readers[name][0] != (node, index) or graph.value(name) is None:
+        if not name or graph.type(name) != TensorProto.FLOAT16 or graph.readers[name][0] != (node, index):
             continue
-        if tensor.data_type != TensorProto.FLOAT16:
-            continue
-        values = np.asarray(graph.value(name), np.float32)
-        if half.is_bound(graph, node, name):  # infinite or not, it limits nothing
+        values = half.constant(graph, name)
+        if values is None or half.is_bound(graph, node, name):  # infinite or not, it limits nothing
             continue
         if np.isnan(values).any() or np.isposinf(values).any():
             yield CONSTANT.at(node, f"Its FP16 constant '{name}' holds infinity or NaN.")

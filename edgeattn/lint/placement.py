@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from onnx import TensorProto
 
-from edgeattn.lint._patterns import branch_product, cast_operands, product_is_int8
+from edgeattn.lint._patterns import attentions, branch_product, cast_operands, product_is_int8
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, number
-from edgeattn.onnxgraph.view import Graph, Node
+from edgeattn.onnxgraph.view import PRODUCTS, Graph, Node
 
 BRANCH = Rule(
     "placement.residual-branch",
@@ -45,6 +46,19 @@ SMALL = Rule(
     "Leave it in float.",
 )
 
+ONE_SIDE = Rule(
+    "placement.one-side",
+    Severity.WARNING,
+    "TensorRT multiplies in INT8 only where both sides are quantized: it dequantizes this one and computes in float, "
+    "with the accuracy of INT8 and not its speed.",
+    "Quantize the other side too, or neither.",
+)
+CONCAT_PART = Rule(
+    "placement.concat-part",
+    Severity.WARNING,
+    "INT8 does not pass it: what is quantized is dequantized before, and whatever reads the result reads float.",
+    "Quantize all its inputs with one scale, or none.",
+)
 CAST = Rule(
     "placement.cast",
     Severity.WARNING,
@@ -53,6 +67,7 @@ CAST = Rule(
     "Store the scale in the type that the product computes in, and remove the Cast.",
 )
 
+_FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1}
 _FLOAT = {
     "Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
     "Gelu", "Erf", "Sigmoid", "HardSigmoid", "Tanh", "ReduceMean", "ReduceSum",
@@ -61,6 +76,7 @@ _FLOAT = {
 
 def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     """Adds, concatenations, what stays in float anyway, and products that are too small."""
+    fused = {product for found in attentions(graph) for product in (found.scores, found.mix)}  # `attention` judges them
     for node in graph.nodes:
         if node.operator == "Add":
             yield from _residual(graph, node)
@@ -70,7 +86,23 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
             yield from (SMALL.at(node, what) for what in _small(graph, node))
         elif cast := cast_operands(graph, node):
             yield CAST.at(node, f"Its input '{cast[0]}' is dequantized and then cast.")
+        elif node not in fused:
+            yield from _one_side(graph, node)
         yield from _float(graph, node)
+
+
+def _one_side(graph: Graph, node: Node) -> Iterator[Finding]:
+    """A product of which one operand is INT8; four bits are for weights alone, which are dequantized in any case."""
+    if node.operator not in PRODUCTS:
+        return
+    for one, other in ((0, 1), (1, 0)):
+        found = graph.quantized(node.input(one))
+        if (
+            found is not None
+            and graph.type(found.input(0)) not in _FOUR_BITS
+            and not graph.quantized(node.input(other))
+        ):
+            yield ONE_SIDE.at(node, f"Its input '{node.input(one)}' is quantized, '{node.input(other)}' is not.")
 
 
 def _residual(graph: Graph, node: Node) -> Iterator[Finding]:
@@ -98,6 +130,12 @@ def _concat(graph: Graph, node: Node) -> Iterator[Finding]:
     after = [reader for reader, _ in graph.readers.get(node.output, []) if reader.operator == "QuantizeLinear"]
     if not any(sources):
         return
+    if not all(sources):
+        names = list(filter(None, node.inputs))
+        taken, left = (
+            next(name for name in names if bool(graph.quantized(name)) is wanted) for wanted in (True, False)
+        )
+        yield CONCAT_PART.at(node, f"Its input '{taken}' is quantized, '{left}' is not.")
     scales = [graph.value(found.input(1)) for found in (*sources, *after) if found is not None]
     known = sorted({float(scale.item()) for scale in scales if scale is not None and scale.size == 1})
     if len(known) > 1 and not np.isclose(known[0], known[-1], rtol=1e-3):
@@ -126,7 +164,7 @@ def _small(graph: Graph, node: Node) -> Iterator[str]:
             yield f"It is a product with a vector ({rows} x {depth} by {depth} x {columns})."
         elif any(size is not None and size < 16 for size in (depth, columns)):
             yield f"It multiplies {rows} x {depth} by {depth} x {columns}: fewer than 16 on one side."
-    elif node.operator == "Conv" and (channels := right[1]) is not None:
+    elif node.operator == "Conv" and len(right) > 2 and (channels := right[1]) is not None:
         groups = node.get("group", 1)
         wide = (right[0] or 0) % 8 == 0 and all(size is None or size >= 3 for size in right[2:])
         if groups > 1 and not wide:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from edgeattn import jetpack
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, number
 from edgeattn.onnxgraph.half import TO_ZERO
 from edgeattn.onnxgraph.view import Graph, Node, type_name
@@ -54,8 +55,8 @@ SCALE = Rule(
 )
 SCALE_RANGE = Rule(
     "qdq.scale-range",
-    Severity.ERROR,
-    "In the FP16 form of the graph it becomes 0 or infinite, and the file is refused.",
+    Severity.WARNING,
+    "In FP16 it would be 0 or infinite, and the file refused: all that reads the tensor must stay FP32.",
     "Clamp the scale to 6.1e-5 ... 65504 before it is stored.",
 )
 SCALE_SMALL = Rule(
@@ -100,8 +101,23 @@ BIAS = Rule(
     "TensorRT refuses an INT32 tensor there ('only activation types allowed as input to this layer').",
     "Leave biases in float (ONNX Runtime's quantize_static does with QuantizeBias: False).",
 )
+NOT_HERE = Rule(
+    "qdq.hardware",
+    Severity.ERROR,
+    "The board or its TensorRT does not have the type and refuses the build.",
+    "Quantize to int8.",
+)
+NOT_EVERYWHERE = Rule(
+    "qdq.some-hardware",
+    Severity.NOTE,
+    "On an older GPU the build is refused; of the Jetsons Thor has the type, no Orin does.",
+    "Quantize to int8 where an Orin is to run it; --target judges for one board.",
+)
 FP16_LEAST = float(np.finfo(np.float16).tiny)  # 6.1e-5, the smallest with all bits
 _QUANTIZED = {TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1}
+# The compute capability and the TensorRT from which a type can be had: the support matrix of NVIDIA's documentation
+# (FP8 from Ada on, FP4 from Blackwell on), and onnx-tensorrt's docs/Changelog.md (FP8 in 9.0).
+_SINCE = {TensorProto.FLOAT8E4M3FN: ((8, 9), (10, 0)), TensorProto.FLOAT4E2M1: ((10, 0), (10, 8))}
 _BIAS_OF = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
 
@@ -110,6 +126,7 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     for node in graph.nodes:
         if node.operator in ("QuantizeLinear", "DequantizeLinear") and node.is_onnx:
             yield from _zero_point(graph, node)
+            yield from _had(graph, node, rules)
             yield from _scale(graph, node)
             yield from _axis(graph, node)
             yield from _bias(graph, node)
@@ -134,6 +151,22 @@ def _zero_point(graph: Graph, node: Node) -> Iterator[Finding]:
         yield COUNT.at(node, f"It has {scales.size} scales and {points.size} zero points.")
 
 
+def _had(graph: Graph, node: Node, rules: Rules) -> Iterator[Finding]:
+    """Types that not every GPU and TensorRT has."""
+    kind = _kind(graph, node)
+    if kind not in _SINCE:
+        return
+    capability, tensorrt = _SINCE[kind]
+    name, given = type_name(kind), rules.compute_capability
+    what = f"It uses {name}, which needs compute capability {jetpack.dotted(capability)}"
+    if rules.tensorrt < tensorrt:
+        yield NOT_HERE.at(node, f"It uses {name}, which came with TensorRT {jetpack.dotted(tensorrt)}.")
+    elif given is not None and given < capability:
+        yield NOT_HERE.at(node, f"{what}; the target has {jetpack.dotted(given)}.")
+    elif given is None:
+        yield NOT_EVERYWHERE.at(node, f"{what}.")
+
+
 def _kind(graph: Graph, node: Node) -> int:
     """What it quantizes to, or dequantizes from; ONNX takes uint8 where nothing says it."""
     if node.operator == "DequantizeLinear":
@@ -156,6 +189,8 @@ def _scale(graph: Graph, node: Node) -> Iterator[Finding]:
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():
         yield SCALE.at(node, f"{_among(values, wrong)} {number(values[wrong][0])}.")
+        return
+    if graph.type(node.input(1)) not in (TensorProto.FLOAT, TensorProto.FLOAT16):  # BF16 reaches as far as FP32
         return
     lost = (values <= TO_ZERO) | (values > np.finfo(np.float16).max)
     if lost.any():

@@ -1,8 +1,9 @@
 """A strongly typed network takes every type from the graph and converts nothing by itself.
 
 Source: NvInfer.h of 10.3 (kSTRONGLY_TYPED, IElementWiseLayer, IQuantizeLayer, IDequantizeLayer), the types listed in
-onnx-tensorrt's docs/operators.md (10.15), and for UINT8 NVIDIA/TensorRT #3985 ("all UINT8 inputs must directly feed
-into a cast layer [...] no other layers support UINT8 inputs, even just data-movement ops") and #4278 (outputs).
+onnx-tensorrt's docs/operators.md (10.15; for INT8 10.6, "support is available only through quantization"), and for
+UINT8 NVIDIA/TensorRT #3985 ("all UINT8 inputs must directly feed into a cast layer [...] no other layers support UINT8
+inputs, even just data-movement ops") and #4278 (outputs).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
+from edgeattn.lint._support import SINCE
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity, known
 from edgeattn.onnxgraph.half import LIMIT
-from edgeattn.onnxgraph.view import FLOATS, PRODUCTS, Graph, Node, type_name
+from edgeattn.onnxgraph.view import FLOATS, MOVING, PRODUCTS, Graph, Node, type_name
 
 MIXED = Rule(
     "typing.mixed",
@@ -77,6 +79,12 @@ INT8_CAST = Rule(
     "Use QuantizeLinear and DequantizeLinear with a scale.",
 )
 
+INT8 = Rule(
+    "typing.int8",
+    Severity.ERROR,
+    "Of TensorRT's operators DequantizeLinear alone computes with quantized numbers: it refuses the layer.",
+    "Put a DequantizeLinear in front of it.",
+)
 UINT8 = Rule(
     "typing.uint8",
     Severity.ERROR,
@@ -97,6 +105,11 @@ _UNSUPPORTED = {
 }  # fmt: skip
 # ONNX lets these differ, TensorRT does not: inputs of a node by their places.
 _ALSO_SAME = {"Pow": (0, 1), "GridSample": (0, 1), "BatchNormalization": (0, 1, 2, 3, 4), "Attention": (0, 1, 2)}
+_QUANTIZED = {
+    TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1,
+}  # fmt: skip
+# What moves numbers, or compares them with each other, needs no scale.
+_NEEDS_NO_SCALE = MOVING | {"Concat", "Gather", "MaxPool", "Shape", "Size"}
 _FROM_UINT8 = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UNDEFINED)
 
 
@@ -112,6 +125,7 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
         else:
             clashes += _mixed(graph, node)
             yield from _uint8(graph, node)
+            yield from _int8(graph, node)
         yield from _types(graph, node)
     clashes += _unmade(graph)
     yield from clashes
@@ -134,6 +148,9 @@ def _unmade(graph: Graph) -> Iterator[Finding]:
     for name in graph.outputs:
         if name not in made:
             yield UNMADE.at(None, f"The output '{name}' is given by no node.")
+    for node, name in graph.results:
+        if name not in made:
+            yield UNMADE.at(node, f"Its body's output '{name}' is given by no node.")
 
 
 def _mixed(graph: Graph, node: Node) -> Iterator[Finding]:
@@ -196,12 +213,20 @@ def _types(graph: Graph, node: Node) -> Iterator[Finding]:
             yield INT8_CAST.at(node, f"It casts '{node.input(0)}' to int8.")
 
 
+def _int8(graph: Graph, node: Node) -> Iterator[Finding]:
+    """What reads quantized numbers themselves."""
+    read = next((name for name in graph.activations(node) if graph.type(name) in _QUANTIZED), None)
+    if read is not None and node.operator in SINCE and node.operator not in _NEEDS_NO_SCALE:
+        yield INT8.at(node, f"It reads '{read}', which is {graph.type_name(read)}.")
+
+
 def _uint8(graph: Graph, node: Node) -> Iterator[Finding]:
     """UINT8 anywhere but between an input and its Cast, or an output and its Cast. Said where it begins."""
-    read = [name for name in node.inputs if graph.type(name) == TensorProto.UINT8]
+    casts = node.operator in ("Cast", "CastLike")  # of the second input of CastLike only the type counts
+    read = [name for name in (node.inputs[:1] if casts else node.inputs) if graph.type(name) == TensorProto.UINT8]
     made = [name for name in node.outputs if graph.type(name) == TensorProto.UINT8]
     begins = [name for name in read if name not in graph.makers]
-    if node.operator == "Cast" and all(name in graph.inputs for name in read) and set(made) <= set(graph.outputs):
+    if casts and all(name in graph.inputs for name in read) and set(made) <= set(graph.outputs):
         if read and graph.type(node.output) not in _FROM_UINT8:
             yield UINT8.at(node, f"It casts UINT8 to {graph.type_name(node.output)}, not to FP32 or FP16.")
     elif node.operator in ("Shape", "Size") and read:

@@ -56,10 +56,11 @@ def work(model: onnx.ModelProto | Graph) -> Work:
     weights: dict[str, int] = {}
     uncounted = []
     needed = _needed(graph)
+    stored = _stored(graph)
     for node in needed:
         for name in node.inputs if _multiplies(node) else ():
             if name in graph.constants:
-                root, size = _stored(graph, name)
+                root, size = stored[name]
                 weights[root] = max(size, weights.get(root, 0))
         counts = _macs(graph, node) if _multiplies(node) else (0, 0)
         if counts is None:
@@ -95,20 +96,20 @@ def _needed(graph: Graph) -> list[Node]:
     return found[::-1]
 
 
-def _stored(graph: Graph, name: str, seen: frozenset[str] = frozenset()) -> tuple[str, int]:
-    """The constant that the constant `name` comes from, and the least bytes from which `name` can be had.
+def _stored(graph: Graph) -> dict[str, tuple[str, int]]:
+    """For each constant the one that it comes from, and the least bytes from which it can be had.
 
     A quantized or converted weight is kept as the smaller of what it was and what it became. Of several constants that
     make one, the largest alone counts.
     """
-    size = _bytes(graph, name)
-    maker = graph.makers.get(name)
-    inputs = maker.inputs if maker is not None and name not in seen else ()  # a broken file may have a circle
-    sources = [_stored(graph, source, seen | {name}) for source in inputs if source]
-    if not sources:
-        return name, size
-    root, kept = max(sources, key=lambda source: source[1])
-    return root, min(size, kept)
+    found = {name: (name, _bytes(graph, name)) for name in graph.initializers}
+    for node in graph.nodes:  # a constant's own constants stand before it
+        sources = [found[name] for name in node.inputs if name in found]
+        for name in graph.constants.intersection(node.outputs):
+            size = _bytes(graph, name)
+            root, kept = max(sources, key=lambda source: source[1], default=(name, size))
+            found[name] = root, min(size, kept)
+    return found
 
 
 def _bytes(graph: Graph, name: str) -> int:

@@ -104,8 +104,8 @@ def constant(graph: Graph, name: str) -> NDArray[np.float64] | None:
     """The numbers of a float constant, or of a ConstantOfShape the one that it repeats; None of everything else."""
     maker = graph.makers.get(name)
     if maker is not None and maker.operator == "ConstantOfShape":
-        tensor = maker.get("value")
-        value = numpy_helper.to_array(tensor) if tensor is not None else np.zeros(1, np.float32)
+        tensor = maker.get("value", TensorProto(dims=[1], data_type=TensorProto.FLOAT, float_data=[0]))
+        value = numpy_helper.to_array(tensor)
     else:
         value = graph.value(name) if name in graph.constants else None
     return None if value is None or graph.type(name) not in FLOATS else np.asarray(value, np.float64)
@@ -137,22 +137,26 @@ def to_the_division(graph: Graph, node: Node) -> list[Node]:
 
     For an epsilon in `x / max(|x|, eps)`: all of these must know the epsilon from 0.
     """
-    found: dict[str, list[Node]] = {}
-
-    def follow(node: Node) -> list[Node]:
-        name = node.output
-        if name not in found:
-            found[name] = []  # what a circle of nodes would find
-            path: list[Node] = []
-            for reader, place in graph.readers.get(name, []):
-                if _divides(graph, reader, place):
-                    path.append(reader)
-                elif reader.operator in _TO_DIVISION:
-                    path += follow(reader)
-            found[name] = [node, *path] if path else []
-        return found[name]
-
-    return list(dict.fromkeys(follow(node)))
+    waiting = [node]
+    before: dict[Node, list[Node]] = {node: []}  # from where each was reached
+    leading: list[Node] = []
+    ends: list[Node] = []
+    for current in waiting:
+        for reader, place in graph.readers.get(current.output, []):
+            if _divides(graph, reader, place):
+                leading.append(current)
+                ends.append(reader)
+            elif reader.operator in _TO_DIVISION:
+                if reader not in before:
+                    before[reader] = []
+                    waiting.append(reader)
+                before[reader].append(current)
+    lead = set(leading)
+    for current in leading:
+        fresh = [maker for maker in before[current] if maker not in lead]
+        lead.update(fresh)
+        leading += fresh
+    return list(dict.fromkeys([*(each for each in waiting if each in lead), *ends]))
 
 
 def _divides(graph: Graph, node: Node, place: int) -> bool:
@@ -172,15 +176,19 @@ class Masks:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._ends: dict[str, bool] = {}
+        self._ends: set[str] = set()
+        for node in reversed(graph.nodes):  # who reads a tensor stands behind its maker
+            self._ends.update(name for name in node.outputs if name and self._ends_in_softmax(name))
         self.tensors: set[str] = set()
         self.constants: set[str] = set()
+        self._reached_by: Callable[[str], float | None] | None = None
+        self._reach: dict[str, float | None] = {}
         for node in graph.nodes:
             name = node.output
-            if node.operator == "ConstantOfShape" and self._is_mask(name) and self._ends_in_softmax(name):
+            if node.operator == "ConstantOfShape" and self._is_mask(name) and name in self._ends:
                 self.tensors.add(name)
                 self.constants.add(name)
-            elif node.operator in _TO_SOFTMAX and self._ends_in_softmax(name):
+            elif node.operator in _TO_SOFTMAX and name in self._ends:
                 masks = {read for read in self._values(node) if self._is_mask(read) and self._masks(node, read)}
                 self.constants |= masks
                 if masks or self.tensors.intersection(self._values(node)):
@@ -188,7 +196,14 @@ class Masks:
 
     def reach(self, name: str, reached: Callable[[str], float | None]) -> float | None:
         """The largest |x| of one of `tensors` without what is masked, from what its inputs reach."""
-        node = self._graph.makers[name]
+        if reached != self._reached_by:  # all at once, in the graph's order: a chain of masks may be long
+            self._reached_by, self._reach = reached, {}
+            for node in self._graph.nodes:
+                if node.output in self.tensors:
+                    self._reach[node.output] = self._reach_behind(node, reached)
+        return self._reach.get(name)
+
+    def _reach_behind(self, node: Node, reached: Callable[[str], float | None]) -> float | None:
         found = [self._reach_of(read, reached) for read in self._values(node)]
         known = [value for value in found if value is not None]
         if len(known) < len(found):
@@ -205,7 +220,7 @@ class Masks:
         value = constant(self._graph, name)
         if value is not None:
             return float(np.abs(value[value > MASK]).max(initial=0.0))
-        return self.reach(name, reached) if name in self.tensors else reached(name)
+        return self._reach.get(name) if name in self.tensors else reached(name)
 
     def _values(self, node: Node) -> list[str]:
         """The float inputs of which `node` gives values."""
@@ -238,17 +253,14 @@ class Masks:
         return False
 
     def _ends_in_softmax(self, name: str) -> bool:
-        if name not in self._ends:
-            self._ends[name] = False  # what a circle of nodes would find
-            readers = self._graph.readers.get(name, [])
-            self._ends[name] = name not in self._graph.outputs and bool(readers) and all(
-                reader.operator == "Softmax"
-                or (
-                    reader.operator in _TO_SOFTMAX
-                    and name in self._values(reader)
-                    and not (reader.operator == "Div" and place == 1)
-                    and all(map(self._ends_in_softmax, filter(None, reader.outputs)))
-                )
-                for reader, place in readers
-            )  # fmt: skip
-        return self._ends[name]
+        readers = self._graph.readers.get(name, [])
+        return name not in self._graph.outputs and bool(readers) and all(
+            reader.operator == "Softmax"
+            or (
+                reader.operator in _TO_SOFTMAX
+                and name in self._values(reader)
+                and not (reader.operator == "Div" and place == 1)
+                and self._ends.issuperset(filter(None, reader.outputs))
+            )
+            for reader, place in readers
+        )  # fmt: skip

@@ -6,8 +6,10 @@ Bodies of If, Loop and Scan are laid out flat among the nodes, local functions a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends.base import last_line
+from edgeattn.errors import ModelError
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -26,6 +29,8 @@ MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", 
 _QUANTIZERS_MOVE_OVER = MOVING | {"MaxPool", "Relu", "Concat"}
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
+_SHAPE_SIZE = 2**12
+"""As many numbers as no tensor of sizes, axes or places has that a shape depends on."""
 _VALUES = ("value_float", "value_floats", "value_int", "value_ints")
 
 
@@ -63,13 +68,19 @@ class Node:
 class Graph:
     """`types` are ONNX element types, `shapes` have None where a dimension is dynamic; both hold what is known.
 
+    Raises ModelError for local functions that cannot be written out.
     `inference_error` says what ONNX's strict shape inference, from the nodes alone, has against the graph. `declared`
-    are the types that the file itself states for inner tensors.
+    are the types that the file itself states for inner tensors. `functions` are the local functions, by domain and
+    name, that ONNX does not write out: they are for another opset than the graph. What two bodies call the same, only
+    the first keeps the name of.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        whole, model = model, _without_weights(model)
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = _inlined(model)
+        _set_apart(model.graph, set(_defined(model.graph)), {})
+        self.functions = {(function.domain, function.name) for function in model.functions}
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.nodes: list[Node] = []
@@ -77,7 +88,9 @@ class Graph:
         self.readers: dict[str, list[tuple[Node, int]]] = {}
         self.inside: set[Node] = set()  # of a body: run not at all, once or often
         self.bound: set[str] = set()  # the inputs of bodies, which the node around them gives
+        self.results: list[tuple[Node, str]] = []  # of bodies, with the node around them
         self._flatten(model.graph)
+        self.initializers.update((tensor.name, tensor) for tensor in whole.graph.initializer)
         own = [value.name for value in model.graph.input]
         self.inputs = tuple(name for name in own if name not in self.initializers)
         self.outputs = tuple(value.name for value in model.graph.output)
@@ -97,11 +110,18 @@ class Graph:
 
     def value(self, name: str) -> NDArray[Any] | None:
         """What a constant holds, through Identity and Cast; None where it is computed."""
-        if name not in self._values:
+        sought, way = name, list[str]()
+        while name not in self._values:
             self._values[name] = None  # what a circle of nodes would find
-            with contextlib.suppress(ValueError, TypeError):  # bytes that do not fit the shape: inference says so
+            way.append(name)
+            maker = None if name in self.initializers else self.makers.get(name)
+            if maker is not None and maker.operator in ("Identity", "Cast"):
+                name = maker.input(0)
+        for name in reversed(way):
+            # Bytes that do not fit the shape, or no known type: `lint.reading` refuses a file with such a tensor.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
                 self._values[name] = self._value(name)
-        return self._values[name]
+        return self._values[sought]
 
     def sole_reader(self, name: str) -> Node | None:
         """The one node that reads `name`; None where there are several, or the tensor leaves the graph."""
@@ -174,6 +194,7 @@ class Graph:
                     self.readers.setdefault(name, []).append((node, index))
             for body in _bodies(proto):
                 self.bound.update(value.name for value in body.input)
+                self.results += [(node, value.name) for value in body.output]
                 self._flatten(body, inside=True)
 
     def _infer(self, model: onnx.ModelProto) -> str | None:
@@ -221,20 +242,87 @@ class Graph:
         if maker is None:
             return None
         if maker.operator == "Constant":
-            tensor = maker.get("value")
+            tensor = maker.get("value", TensorProto())
             plain = next((maker.get(key) for key in _VALUES if key in maker.attributes), None)
-            return np.asarray(numpy_helper.to_array(tensor) if tensor is not None else plain)
+            return np.asarray(numpy_helper.to_array(tensor) if "value" in maker.attributes else plain)
         if maker.operator not in ("Identity", "Cast"):
             return None
-        value = self.value(maker.input(0))
+        value = self._values.get(maker.input(0))
         if value is None or maker.operator == "Identity":
             return value
-        return value.astype(helper.tensor_dtype_to_np_dtype(maker.get("to", TensorProto.FLOAT)))
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond the type it is infinite
+            return value.astype(helper.tensor_dtype_to_np_dtype(maker.get("to", TensorProto.FLOAT)))
 
 
 def as_graph(model: onnx.ModelProto | Graph) -> Graph:
     """A view of `model`, which may be one already."""
     return model if isinstance(model, Graph) else Graph(model)
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large initializers have no bytes: shapes do not depend on them, and ONNX's own functions take
+    no more than 2 GB."""
+    graph = onnx.GraphProto(
+        name="graph",
+        node=model.graph.node,
+        input=model.graph.input,
+        output=model.graph.output,
+        value_info=model.graph.value_info,
+        initializer=map(_small, model.graph.initializer),
+        sparse_initializer=model.graph.sparse_initializer,
+    )
+    return onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
+    )
+
+
+def _small(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """`tensor`, or where it is too large to be a shape another of its name, type and shape."""
+    if prod(tensor.dims) <= _SHAPE_SIZE:
+        return tensor
+    return TensorProto(
+        name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, data_location=TensorProto.EXTERNAL
+    )
+
+
+def _defined(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names that `graph` gives, without the bodies in it."""
+    yield from (value.name for value in [*graph.input, *graph.initializer])
+    yield from (name for node in graph.node for name in node.output if name)
+
+
+def _set_apart(graph: onnx.GraphProto, taken: set[str], renamed: Mapping[str, str]) -> None:
+    """Give names of their own to tensors of bodies that are called as one elsewhere: ONNX allows it of two branches,
+    and its shape inference stumbles over it.
+
+    `taken` are the names so far; `renamed` what `graph` and those around it call otherwise now.
+    """
+    for tensor in [*graph.input, *graph.initializer, *graph.output, *graph.value_info]:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+        for body in _bodies(node):
+            inner = {}
+            for name in _defined(body):
+                inner[name] = next(each for each in _variants(name) if each not in taken)
+                taken.add(inner[name])
+            _set_apart(body, taken, {**renamed, **inner})
+
+
+def _variants(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}_{number}" for number in count(2))
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # onnx's own exceptions have only this class in common
+        raise ModelError(
+            f"The graph's local functions cannot be written out where they are called ({last_line(error)}); export the "
+            "model again without them."
+        ) from error
 
 
 def _bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -254,5 +342,7 @@ def _forget(graph: onnx.GraphProto) -> None:
 
 def type_name(kind: int) -> str:
     """As NumPy calls it: `float32` for TensorProto.FLOAT."""
+    if kind not in TensorProto.DataType.values():
+        return f"type {kind}"
     name = str(TensorProto.DataType.Name(kind)).lower()
     return {"float": "float32", "double": "float64"}.get(name, name)

@@ -28,7 +28,7 @@ def refusal(context: Context, graph: Artifact, ranges: Path | None) -> tuple[str
     `ranges`: the file of the FP32 graph's, by which FP16 is judged.
     """
     from edgeattn.lint import lint
-    from edgeattn.lint.base import Rules, Severity, parse_version
+    from edgeattn.lint.base import Severity, rules_for
     from edgeattn.lint.reading import read
 
     span = context.target.tensorrt
@@ -40,7 +40,7 @@ def refusal(context: Context, graph: Artifact, ranges: Path | None) -> tuple[str
     model, reached = read(path), json.loads(ranges.read_text()) if ranges else {}
     notes = []
     for version in dict.fromkeys(version for version in (span.min, span.max) if version):
-        found = lint(model, Rules(parse_version(version)), reached)
+        found = lint(model, rules_for(context.target, version), reached)
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
             more = f" {len(errors) - 1} more: {again}" if len(errors) > 1 else ""

@@ -210,10 +210,47 @@ def test_a_board_without_a_dla_has_no_rules_of_one(within, model):
     assert ended.error == "The target jetson-orin-nano has no deep learning accelerator; leave --dla out."
     ended = within("inspect", model, "--target", "jetson-orin-nx", "--dla")
     assert "has no DLA" not in ended.out
-    assert "Not judged for TensorRT 10.16.2, which jetson-orin-nx runs too: it builds nothing for a DLA." in ended.out
+    without = (
+        "Not judged for TensorRT 10.16.2.10 (JetPack 7.2 and 7.2.1), which {} runs too: it builds nothing for a DLA."
+    )
+    assert without.format("jetson-orin-nx") in ended.out.splitlines()
+    assert ended.out.splitlines()[-1].endswith("for TensorRT 10.3")
     ended = within("inspect", model, "--tensorrt", "10.16.2", "--dla")
     assert (ended.code, "TensorRT 10.16.2 has no DLA." in ended.out) == (1, True)
-    assert "has no DLA" not in within("inspect", model, "--target", "jetson-agx-orin", "--dla").out
+    lines = within("inspect", model, "--target", "jetson-agx-orin", "--dla").out.splitlines()
+    # Its oldest and its newest TensorRT have a DLA, one between them has none.
+    assert without.format("jetson-agx-orin") in lines and lines[-1].endswith("for TensorRT 10.3 and 11.4.1")
+    assert not any("has no DLA" in line for line in lines)
+    assert "Not judged" not in within("inspect", model, "--target", "jetson-agx-orin").out
+
+
+def test_a_type_that_the_board_lacks(within, tmp_path):
+    eight = helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])
+    scale = numpy_helper.from_array(np.float32(0.1), "scale")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    rows = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    made = helper.make_graph(rows, "eight", ends[:1], ends[1:], [scale, eight])
+    path = tmp_path / "eight.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    ended = within("inspect", path, "--target", "jetson-agx-orin")
+    assert (ended.code, ended.out.count("which needs compute capability 8.9; the target has 8.7.")) == (1, 2)
+    assert within("inspect", path, "--target", "jetson-thor").code == 0
+
+
+def test_what_two_versions_say_is_counted_once(within, tmp_path):
+    newer = graph()
+    newer.opset_import[0].version = 25
+    onnx.save(newer, tmp_path / "newer.onnx")
+    facts = json.loads(within("inspect", tmp_path / "newer.onnx", "--target", "jetson-agx-orin", "--json").out)
+    ceilings = [found["tensorrt"] for found in facts["findings"] if found["rule"] == "opset.ceiling"]
+    assert ceilings == [["10.3", "11.4.1"]]
+    newer.opset_import[0].version = 23
+    onnx.save(newer, tmp_path / "newer.onnx")
+    said = within("inspect", tmp_path / "newer.onnx", "--target", "jetson-agx-orin").out
+    assert "error   opset.ceiling  TensorRT 10.3: The file has opset 23; TensorRT 10.0 reads 20, 10.9 reads 22" in said
 
 
 def test_an_engine(within, tmp_path):
@@ -269,6 +306,18 @@ def test_a_bundle_without_an_engine_shows_its_graph(within, bundle):
         (["model.onnx", "--tensorrt", "10.3", "--ranges", "none"], "none cannot be read"),
         (["model.onnx", "--tensorrt", "10.3", "--ranges", "tiny.yaml"], "tiny.yaml is no JSON file"),
         (["model.onnx", "--tensorrt", "10.3", "--ranges", "list.json"], "list.json must be a JSON object"),
+        (["model.onnx", "--ranges", "huge.json"], "huge.json gives 'c' the range 1000000000"),
+        (
+            ["model.onnx", "--ranges", "below.json"],
+            "below.json gives 'c' the range -1.5; --ranges takes the largest |x|",
+        ),
+        (["model.onnx", "--ranges", "nan.json"], "nan.json gives 'c' the range nan"),
+        (["model.onnx", "--ranges", "/dev/zero"], "/dev/zero is no regular file; --ranges takes a JSON file"),
+        (["/dev/zero"], "/dev/zero is no regular file; give a .onnx, an engine's folder or a bundle."),
+        (["fifo.onnx"], "fifo.onnx is no regular file"),
+        (["untyped.onnx"], "untyped.onnx is broken (ONNX has no element type 99)"),
+        (["listed"], "`layers` in listed/engine.json must be an object; compile the model again."),
+        (["noted"], "`notes` in noted/engine.json must be a list"),
         (["broken"], "engine.json is no description of an engine"),
         (["cut.edgeattn"], "cut.edgeattn"),
     ],
@@ -279,9 +328,31 @@ def test_bad_input_is_one_sentence(within, model, tmp_path, arguments, words):
     (tmp_path / "broken/engine.json").write_text("{}")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "cut.edgeattn").write_bytes(b"PK\x03\x04 and nothing else")
+    for name, value in (("huge", "1" + "0" * 400), ("below", "-1.5"), ("nan", "NaN")):
+        (tmp_path / f"{name}.json").write_text(f'{{"c": {value}}}')
+    for name, wrong in (("listed", {"layers": [1]}), ("noted", {"notes": None})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "engine.json").write_text(json.dumps({**ENGINE, **wrong}))
+    os.mkfifo(tmp_path / "fifo.onnx")
+    untyped = graph()
+    untyped.graph.initializer[0].data_type = 99
+    onnx.save(untyped, tmp_path / "untyped.onnx")
     ended = within("inspect", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert words in ended.error
+
+
+@pytest.mark.parametrize("operator", ["Add", "Mul", "Identity"])
+def test_a_long_chain_of_nodes(within, tmp_path, operator):
+    rows = [helper.make_node(operator, [f"t{i}", "k"][: 1 if operator == "Identity" else 2], [f"t{i + 1}"])
+            for i in range(1000)]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("t0", "t1000")]
+    made = helper.make_graph(rows, "long", ends[:1], ends[1:], [numpy_helper.from_array(np.float32(1e-12), "k")])
+    onnx.save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "long.onnx"
+    )
+    ended = within("inspect", tmp_path / "long.onnx", "--tensorrt", "10.3")
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_a_target_and_a_version(within, model):

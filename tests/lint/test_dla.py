@@ -112,6 +112,12 @@ LIMITS = [
         {"t": np.float32([1, 1, 2, 2])},
         "half_pixel alone",
     ),
+    (
+        ("Resize", "x _ t", "y", {"mode": "cubic"}),
+        ("Resize", "x _ t", "y", {"mode": "nearest"}),
+        {"t": np.float32([1, 1, 2, 2])},
+        "by nearest or linear alone, not cubic",
+    ),
     (("Concat", "x x", "y", {"axis": 2}), ("Concat", "x x", "y", {"axis": -3}), {}, "channels alone, not axis 2"),
 ]
 

@@ -40,8 +40,17 @@ def graph(request, families):
     return to_onnx(camera.CameraModel(description).eval(), dynamic_batch=batch == "dynamic", opset=20)
 
 
-def errors(model, version):
-    return [found.sentence() for found in lint(model, Rules(version)) if found.severity is Severity.ERROR]
+NEVER = ("placement.residual", "qdq.axis")
+"""Warnings that our own graphs must not earn: where Q/DQ stand, and along which axis, is for us to say."""
+
+
+def against(model, version):
+    """What no graph of ours may have said of it."""
+    return [
+        found.sentence()
+        for found in lint(model, Rules(version))
+        if found.severity is Severity.ERROR or (found.severity is Severity.WARNING and found.rule.startswith(NEVER))
+    ]
 
 
 VERSIONS = pytest.mark.parametrize("version", [(10, 3), (11, 4)], ids=["10.3", "11.4"])
@@ -49,13 +58,13 @@ VERSIONS = pytest.mark.parametrize("version", [(10, 3), (11, 4)], ids=["10.3", "
 
 @VERSIONS
 def test_fp32_is_taken(graph, version):
-    assert errors(graph, version) == []
+    assert against(graph, version) == []
 
 
 @VERSIONS
 def test_fp16_is_taken(graph, version):
     half = to_fp16(graph)
-    assert errors(half, version) == []
+    assert against(half, version) == []
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in half.graph.initializer)
     assert not [found for found in lint(half, Rules(version)) if found.rule.startswith("overflow.")]
 
@@ -76,7 +85,7 @@ def quantized(request, families):
 
 @VERSIONS
 def test_int8_is_taken(quantized, version):
-    assert errors(quantized, version) == []
+    assert against(quantized, version) == []
 
 
 def test_int8_is_sound_and_every_zero_point_is_a_signed_0(quantized):

@@ -15,7 +15,8 @@ RELU = ("Relu", "x", "y")
 def test_the_ceiling_of_each_version(make, proves, tensorrt, most):
     assert Rules(tensorrt).opset_max == most
     item = proves("opset.ceiling", make(RELU, opset=most + 1), make(RELU, opset=most), tensorrt=tensorrt)
-    assert f"The file has opset {most + 1}; TensorRT {Rules(tensorrt).version} reads {most}." == item.what
+    # In the same words for every version, so that a target's range does not count it twice.
+    assert item.what == f"The file has opset {most + 1}; TensorRT 10.0 reads 20, 10.9 reads 22, 10.13 reads 24."
     assert (item.node, item.operator) == ("", "")
 
 

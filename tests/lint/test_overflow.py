@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 HALF = TensorProto.FLOAT16
 TO_FLOAT, TO_HALF = {"to": TensorProto.FLOAT}, {"to": HALF}
@@ -113,6 +113,45 @@ def test_normalisation_belongs_into_fp32(make, proves):
 def test_constants_in_fp16(make, proves, rule, broken, mended):
     models = [half(make, ("Add", "x c", "y"), constants={"c": value}) for value in (broken, mended)]
     proves(rule, *models, node="y")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("Constant", "", "c", {"value": helper.make_tensor("v", HALF, [1], [np.inf])})],
+        [("Constant", "", "b", {"value": helper.make_tensor("v", HALF, [1], [np.inf])}), ("Identity", "b", "c")],
+        [("Constant", "", "b", {"value_float": 7e4}), ("Cast", "b", "c", TO_HALF)],
+        [("ConstantOfShape", "s", "c", {"value": helper.make_tensor("v", HALF, [1], [np.nan])})],
+    ],
+    ids=["Constant", "Identity", "Cast", "ConstantOfShape"],
+)
+def test_constants_of_nodes_too(make, said, rows):
+    model = half(make, *rows, ("Mul", "x c", "y"), constants={"s": np.int64([1])})
+    assert [(item.rule, item.node) for item in said(model, "overflow.")] == [("overflow.constant", "y")]
+
+
+PRODUCTS = {
+    "MatMul": (("MatMul", "x w", "y"), np.ones((64, 8)), (1, 64), 64),
+    "Gemm": (("Gemm", "x w", "y", {"transB": 1}), np.ones((8, 64)), (1, 64), 64),
+    "Conv": (("Conv", "x w", "y"), np.ones((4, 8, 3, 3)), (1, 8, 6, 6), 72),
+    "ConvTranspose": (("ConvTranspose", "x w", "y", {"group": 2}), np.ones((8, 2, 2, 2)), (1, 8, 6, 6), 16),
+}
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_products_by_their_weights(make, said, kind):
+    row, weights, shape, length = PRODUCTS[kind]
+    model = half(make, row, shape=shape, constants={"w": weights.astype(np.float16)})
+    (item,) = said(model, "overflow.", ranges={"x": 7e4 / length})
+    assert (item.rule, item.node, item.severity.value) == ("overflow.product", "y", "note")
+    assert item.what.startswith(f"Its sum can be 7e+04 in FP16: its weights add up to {length}, its input reaches")
+    assert said(model, "overflow.", ranges={"x": 6e4 / length}) == said(model, "overflow.") == []
+
+
+def test_a_product_that_overflows_in_calibration_is_said_once(make, said):
+    model = half(make, ("MatMul", "x w", "y"), shape=(1, 64), constants={"w": np.ones((64, 8), np.float16)})
+    found = said(model, "overflow.", ranges={"x": 2e3, "y": 7e4})
+    assert [item.rule for item in found] == ["overflow.tensor"]
 
 
 @pytest.mark.parametrize("least", [-np.inf, -65504, -3e4])

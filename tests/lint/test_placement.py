@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 IMAGE = {"x": [1, 16, 8, 8]}
 CONV = np.ones((16, 16, 3, 3), np.float32)
@@ -40,6 +41,16 @@ CASES = {
         ),
         "Its quantized inputs and output have scales from 0.1 to 0.2.",
     ),
+    "placement.concat-part": (
+        image(RELU, ("QDQ", "x", "a"), ("Concat", "a r", "y", {"axis": 1})),
+        image(RELU, ("QDQ", "x", "a"), ("QDQ", "r", "d"), ("Concat", "a d", "y", {"axis": 1})),
+        "Its input 'a' is quantized, 'r' is not.",
+    ),
+    "placement.one-side": (
+        image(("QDQ", "x", "a"), ("Conv", "a k", "y", PADS)),
+        image(("QDQ", "x", "a"), ("QDQ", "k", "v"), ("Conv", "a v", "y", PADS)),
+        "Its input 'a' is quantized, 'k' is not.",
+    ),
     "placement.keep-float": (
         image(("QDQ", "x", "d"), ("Sigmoid", "d", "y")),
         image(("Sigmoid", "x", "y")),
@@ -66,6 +77,26 @@ def test_each_rule(make, proves, rule):
     broken, mended, words = CASES[rule]
     models = [make(*case["rows"], **{k: v for k, v in case.items() if k != "rows"}) for case in (broken, mended)]
     assert proves(rule, *models, node="y").what == words
+
+
+@pytest.mark.parametrize("row", [("MatMul", "x v", "y"), ("Gemm", "x v", "y"), ("MatMul", "v x", "y")])
+def test_weights_alone_are_quantized_for_nothing(make, said, row):
+    def rules(kind):
+        rows = [("DQ", "w", "v", {"zero": np.array(0, kind)}), row]
+        model = make(*rows, inputs={"x": [32, 32]}, constants={"w": np.ones((32, 32), kind)}, opset=21)
+        return [(item.rule, item.node) for item in said(model, "placement.")]
+
+    assert rules(np.int8) == [("placement.one-side", "y")]
+    assert rules(helper.tensor_dtype_to_np_dtype(TensorProto.INT4)) == []  # four bits are for weights alone
+    plain = make(row, inputs={"x": [32, 32]}, constants={"v": np.ones((32, 32), np.float32)})
+    assert said(plain, "placement.") == []
+
+
+def test_one_side_of_attention_is_said_once(make, said):
+    """By attention.half-quantized."""
+    rows = [("QDQ", "q", "d"), ("MatMul", "d k", "s"), ("Softmax", "s", "p"), ("MatMul", "p v", "y")]
+    model = make(*rows, inputs={name: [1, 32, 32] for name in "qkv"})
+    assert {item.rule for item in said(model) if item.severity.value == "warning"} == {"attention.half-quantized"}
 
 
 def found(make, said, *rows, **settings):

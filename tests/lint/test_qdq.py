@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from edgeattn.metrics.tensors import sqnr_db
 
 HALF = TensorProto.FLOAT16
+BFLOAT16 = helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
 ROWS = np.float32([0.1, 0.2, 0.3, 0.4])
 IMAGE = {"x": [1, 3, 8, 8]}
 
@@ -52,6 +53,40 @@ def test_activations(make, said, rule):
     assert [(item.rule, item.node) for item in found] == [(rule, "d_quantize"), (rule, "d")]
     assert found[0].what == words
     assert said(make(*mended), "qdq.") == []
+
+
+FLOAT8 = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E4M3FN)
+FLOAT4 = helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT4E2M1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensorrt", "capability", "rule", "words"),
+    [
+        (FLOAT8, (10, 3), (8, 7), "qdq.hardware", "which needs compute capability 8.9; the target has 8.7."),
+        (FLOAT8, (10, 3), (8, 9), None, ""),
+        (FLOAT8, (11, 4), (11, 0), None, ""),
+        (FLOAT8, (10, 3), None, "qdq.some-hardware", "It uses float8e4m3fn, which needs compute capability 8.9."),
+        (FLOAT4, (10, 7), (11, 0), "qdq.hardware", "It uses float4e2m1, which came with TensorRT 10.8."),
+        (FLOAT4, (10, 8), (8, 9), "qdq.hardware", "which needs compute capability 10.0; the target has 8.9."),
+        (FLOAT4, (10, 13), (11, 0), None, ""),
+    ],
+)
+def test_types_that_not_every_board_has(make, said, kind, tensorrt, capability, rule, words):
+    model = make(*activation(zero=np.array(0, kind)), opset=23)
+    found = said(model, "qdq.", tensorrt=tensorrt, compute_capability=capability)
+    assert [item.rule for item in found] == ([rule] * 2 if rule else [])
+    assert all(words in item.what for item in found)
+    assert said(make(*activation()), "qdq.", tensorrt=tensorrt, compute_capability=capability) == []
+
+
+@pytest.mark.parametrize("scale", [2e-8, 7e4])
+def test_what_fp16_could_not_hold_is_no_error_in_fp32(make, said, scale):
+    found = said(make(*activation(scale=scale)), "qdq.")
+    assert {(item.rule, item.severity.value) for item in found} == {("qdq.scale-range", "warning")}
+    bfloat = make(*activation(scale=scale, type=BFLOAT16), inputs={"x": (TensorProto.BFLOAT16, [1, 8])})
+    assert said(bfloat, "qdq.") == []  # it reaches as far as FP32
+    half = make(*activation(scale=scale, type=np.float16), inputs={"x": (HALF, [1, 8])}, outputs={"y": HALF})
+    assert {(item.rule, item.severity.value) for item in said(half, "qdq.")} == {("qdq.scale", "error")}
 
 
 @pytest.mark.parametrize("scale", [-0.1, np.inf, np.nan])

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeattn.onnxgraph.view import Graph
 
 FLOAT, HALF, INT8, INT64, UINT8, DOUBLE = (
     TensorProto.FLOAT,
@@ -23,6 +26,12 @@ def case(*rows, inputs, constants=None, out=FLOAT, **settings):
 
 def to(kind):
     return {"to": kind}
+
+
+def half_a_body(output):
+    """Relu of x as `e` or `f`, of which `output` is to leave the body."""
+    node = helper.make_node("Relu", ["x"], ["f" if output == "f" else "e"])
+    return helper.make_graph([node], output, [], [helper.make_tensor_value_info(output, FLOAT, VECTOR)])
 
 
 CASES = [
@@ -153,6 +162,36 @@ CASES = [
         "It casts UINT8 to int64, not to FP32 or FP16.",
     ),
     (
+        "int8",
+        case(("Q", "x", "q", {}), ("Relu", "q", "r"), ("DQ", "r", "y", {}), inputs={"x": VECTOR}),
+        case(("Q", "x", "q", {}), ("DQ", "q", "d", {}), ("Relu", "d", "y"), inputs={"x": VECTOR}),
+        "It reads 'q', which is int8.",
+    ),
+    (
+        "int8",
+        case(("Cast", "x", "y", to(FLOAT)), inputs={"x": (INT8, VECTOR)}),
+        case(
+            ("Q", "x", "q", {}),
+            ("Reshape", "q s", "r"),
+            ("DQ", "r", "y", {}),
+            inputs={"x": VECTOR},
+            constants={"s": np.int64([8])},
+        ),
+        "It reads 'x', which is int8.",
+    ),
+    (
+        "unmade",
+        case(
+            ("If", "c", "y", {"then_branch": half_a_body("none"), "else_branch": half_a_body("f")}),
+            inputs={"x": VECTOR, "c": (TensorProto.BOOL, [])},
+        ),
+        case(
+            ("If", "c", "y", {"then_branch": half_a_body("e"), "else_branch": half_a_body("f")}),
+            inputs={"x": VECTOR, "c": (TensorProto.BOOL, [])},
+        ),
+        "Its body's output 'none' is given by no node.",
+    ),
+    (
         "uint8-shape",
         case(("Shape", "x", "y"), inputs={"x": (UINT8, VECTOR)}, out=INT64),
         case(("Cast", "x", "f", to(FLOAT)), ("Shape", "f", "y"), inputs={"x": (UINT8, VECTOR)}, out=INT64),
@@ -172,6 +211,50 @@ def test_each_rule(make, said, entry):
     assert said(built[1], "typing.") == []
 
 
+def test_cast_like_is_a_cast(make, said):
+    like = {"l": np.float16(0)}
+    assert (
+        said(make(("CastLike", "x l", "y"), inputs={"x": (UINT8, VECTOR)}, constants=like, outputs={"y": HALF})) == []
+    )
+    back = make(
+        ("Cast", "x", "f", to(HALF)),
+        ("CastLike", "f x", "y"),
+        inputs={"x": (UINT8, VECTOR)},
+        outputs={"y": UINT8},
+    )
+    assert said(back, "typing.") == []
+    whole = make(
+        ("CastLike", "x l", "y"), inputs={"x": (UINT8, VECTOR)}, constants={"l": np.int64(0)}, outputs={"y": INT64}
+    )
+    assert [item.what for item in said(whole, "typing.")] == ["It casts UINT8 to int64, not to FP32 or FP16."]
+
+
+def branch(output, kind):
+    """x to `kind` and back, by names that every branch has."""
+    ours = np.ones(4, helper.tensor_dtype_to_np_dtype(kind))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["t"], to=kind),
+        helper.make_node("Add", ["t", "one"], ["u"]),
+        helper.make_node("Cast", ["u"], [output], to=FLOAT),
+    ]
+    given = helper.make_tensor_value_info(output, FLOAT, [4])
+    return helper.make_graph(nodes, output, [], [given], [numpy_helper.from_array(ours, "one")])
+
+
+@pytest.mark.parametrize("kinds", [(HALF, FLOAT), (FLOAT, HALF), (HALF, HALF)])
+def test_branches_may_call_different_things_the_same(make, said, kinds):
+    then, other = (branch(name, kind) for name, kind in zip("ab", kinds, strict=True))
+    model = make(
+        ("If", "c", "y", {"then_branch": then, "else_branch": other}),
+        inputs={"x": [4], "c": (TensorProto.BOOL, [])},
+    )
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", FLOAT, [4]))
+    onnx.checker.check_model(model)
+    assert said(model, "typing.") == []
+    assert sorted(Graph(model).type(name) for name in ("t", "t_2")) == sorted(kinds)
+    assert sorted(Graph(model).type(name) for name in ("one", "one_2")) == sorted(kinds)
+
+
 def test_the_ids_of_this_family(make, said):
     """Whole, for tests/lint/test_rules.py."""
     assert {f"typing.{entry[0]}" for entry in CASES} == {
@@ -183,6 +266,7 @@ def test_the_ids_of_this_family(make, said):
         "typing.unsupported",
         "typing.double",
         "typing.int8-cast",
+        "typing.int8",
         "typing.uint8",
         "typing.uint8-shape",
         "typing.unmade",

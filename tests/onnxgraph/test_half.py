@@ -63,6 +63,30 @@ def test_the_way_to_a_division():
     assert half.to_the_division(other, other.nodes[1]) == []
 
 
+@pytest.mark.parametrize("operator", ["Mul", "Div"])
+def test_a_long_way_to_a_division(operator):
+    """Neither the depth of a recursion nor two ways at every step may matter."""
+    rows = " ".join(f"t{i + 1} = Mul (t{i}, t{i})" for i in range(600))
+    found = graph(f"t0 = Max (x, e) {rows} y = {operator} (x, t600)", "float e = {1e-12}")
+    path = half.to_the_division(found, found.nodes[0])
+    assert [node.output for node in path] == ([] if operator == "Mul" else [*(f"t{i}" for i in range(601)), "y"])
+
+
+def test_a_way_that_ends_in_two_divisions():
+    found = graph("a = Max (x, e) b = Sqrt (a) c = Neg (b) d = Div (x, b) y = Div (d, a)", "float e = {1e-12}")
+    assert {node.output for node in half.to_the_division(found, found.nodes[0])} == {"a", "b", "d", "y"}
+
+
+def test_a_long_chain_of_masks():
+    rows = " ".join(f"t{i + 1} = Add (t{i}, m)" for i in range(600))
+    masks = half.Masks(graph(f"t0 = Add (x, m) {rows} y = Softmax (t600)", "float m = {-1e9}"))
+    assert masks.constants == {"m"} and len(masks.tensors) == 601
+    assert masks.reach("t600", reached) == 5.0
+    assert masks.reach("t600", lambda name: 3.0) == 3.0
+    masks = half.Masks(graph(f"t0 = Add (x, m) {rows} y = Relu (t600)", "float m = {-1e9}"))
+    assert masks.tensors == set()
+
+
 def reached(name):
     return {"x": 5.0, "f": 1.0}.get(name)
 
