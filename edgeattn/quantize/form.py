@@ -15,7 +15,8 @@ from edgeattn.quantize import fp16, policy, qdq
 class Form:
     """`finish` turns what NNCF wrote into the graph that ships; it is given the ranges of the FP32 graph's tensors
     (`quantize.ranges`), where `rest_is_fp16`. `kept` gives nodes that stay in float besides those of
-    the policy, each with the reason, and `released` nodes of the policy that may be quantized all the same.
+    the policy, each with the reason, and `released` nodes of the policy that may be quantized all the same. `halves`
+    gives products of which NNCF quantized one side alone: they are left in float then.
 
     `symmetric`: activations have the zero point 0. `per_tensor`: they have one scale, those of depthwise convolutions
     too. `smoothing`: the settings with SmoothQuant are tried; it multiplies
@@ -34,6 +35,7 @@ class Form:
     finish: Callable[[onnx.ModelProto, Mapping[str, float]], onnx.ModelProto]
     kept: Callable[[onnx.GraphProto], dict[str, str]]
     released: Callable[[onnx.GraphProto], set[str]]
+    halves: Callable[[onnx.ModelProto], list[str]]
 
 
 def _cpu(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelProto:
@@ -55,6 +57,7 @@ CPU = Form(
     finish=_cpu,
     kept=lambda graph: {},
     released=lambda graph: set(),
+    halves=lambda model: [],
 )
 TENSORRT = Form(
     "tensorrt",
@@ -66,6 +69,7 @@ TENSORRT = Form(
     finish=_tensorrt,
     kept=policy.slow_on_tensor_cores,
     released=policy.additions_to_convolutions,
+    halves=policy.half_quantized,
 )
 _FORMS = {form.name: form for form in (CPU, TENSORRT)}
 

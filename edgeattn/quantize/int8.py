@@ -208,18 +208,25 @@ def quantize(
         # Left alone NNCF gives depthwise convolutions a scale for each channel of their input.
         activations_quantization_params=QuantizationParameters(per_channel=False) if form.per_tensor else None,
     )
-    with _quiet():
-        quantized: onnx.ModelProto = nncf.quantize(
-            model,
-            nncf.Dataset([dict(call) for call in calls]),
-            subset_size=len(calls),
-            # NNCF smooths nothing, and says nothing, unless the model is called a transformer.
-            model_type=nncf.ModelType.TRANSFORMER if candidate.transformer else None,
-            # Which is "mixed", activations with a zero point, for transformers alone.
-            preset=nncf.QuantizationPreset.PERFORMANCE if form.symmetric else None,
-            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
-            advanced_parameters=advanced,
-        )
+
+    def without(kept: list[str]) -> onnx.ModelProto:
+        with _quiet():
+            made: onnx.ModelProto = nncf.quantize(
+                model,
+                nncf.Dataset([dict(call) for call in calls]),
+                subset_size=len(calls),
+                # NNCF smooths nothing, and says nothing, unless the model is called a transformer.
+                model_type=nncf.ModelType.TRANSFORMER if candidate.transformer else None,
+                # Which is "mixed", activations with a zero point, for transformers alone.
+                preset=nncf.QuantizationPreset.PERFORMANCE if form.symmetric else None,
+                ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+                advanced_parameters=advanced,
+            )
+        return made
+
+    quantized = without(kept)
+    if halves := form.halves(quantized):
+        quantized = without([*kept, *halves])
     return form.finish(quantized, ranges or {})
 
 
@@ -245,7 +252,7 @@ def float_nodes(
 ) -> dict[str, str]:
     """What really stayed in float: what NNCF was told to leave, and products with weights that it left by itself."""
     unasked = policy.unquantized_products(quantized.graph) & {node.name for node in model.graph.node}
-    reason = "left in float by NNCF itself, as part of a pattern of its own such as squeeze-and-excitation"
+    reason = "left in float since NNCF quantizes one side alone, or none: a pattern of its own such as a gate"
     return {**dict.fromkeys(sorted(unasked), reason), **kept_back(model, candidate, form)}
 
 

@@ -211,14 +211,16 @@ class _View:
     def _reaches(self, name: str) -> float | None:
         if name in self._masks.tensors:
             return self._masks.reach(name, self._reaches)
-        while name not in self._ranges:
+        for _ in self._graph.nodes:  # as many steps as there can be: a broken file may have a circle
+            if name in self._ranges:
+                break
             if (value := half.constant(self._graph, name)) is not None:
                 return _largest(value)
             maker = self._graph.makers.get(name)
             if maker is None or maker.operator not in _SAME_VALUES:
                 return None
             name = maker.input(0)
-        return self._ranges[name]
+        return self._ranges.get(name)
 
 
 def _largest(value: NDArray[np.float64]) -> float:

@@ -16,7 +16,7 @@ from collections import Counter
 import onnx
 
 from edgeattn.onnxgraph.half import NORMALISATIONS
-from edgeattn.onnxgraph.view import MOVING, PRODUCTS
+from edgeattn.onnxgraph.view import MOVING, PRODUCTS, Graph
 
 SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
 REDUCTIONS = frozenset({"ReduceSum", "ReduceMean", "ReduceSumSquare", "ReduceL2", "GlobalAveragePool"})
@@ -131,6 +131,18 @@ def unquantized_products(graph: onnx.GraphProto) -> set[str]:
             if weights and not any(maker is not None and maker.op_type == "DequantizeLinear" for maker in weights):
                 found.add(node.name)
     return found
+
+
+def half_quantized(model: onnx.ModelProto) -> list[str]:
+    """Names of the products that read one operand from DequantizeLinear, for TensorRT's eyes, and the other from float.
+
+    It multiplies them in float, so that the quantizers cost accuracy for nothing. NNCF moves quantizers over ReduceMax,
+    as OpenVINO does and TensorRT does not.
+    """
+    graph = Graph(model)
+    products = [node for node in graph.nodes if node.operator in PRODUCTS]
+    sides = {node.label: [graph.quantized(name) is not None for name in node.inputs[:2]] for node in products}
+    return [name for name, quantized in sides.items() if any(quantized) and not all(quantized)]
 
 
 def _origin(name: str, makers: dict[str, onnx.NodeProto]) -> str:

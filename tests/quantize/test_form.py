@@ -151,3 +151,29 @@ def test_depthwise_convolutions_have_one_scale_for_their_input(hand_made):
     assert len(scales) == 2 and all(scale.size == 1 for scale in scales.values())
     assert product_is_int8(view, next(n for n in view.nodes if n.operator == "Conv" and n.get("group") == 32))
     assert not [item for item in lint(quantized, Rules((10, 3))) if item.severity is not Severity.NOTE]
+
+
+def test_no_product_is_quantized_on_one_side_alone(hand_made):
+    """NNCF moves the quantizer over ReduceMax, TensorRT does not: the product is float there, and is left so."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("ReduceMax", ["x", "axis"], ["largest"], name="largest", keepdims=1),
+        helper.make_node("Concat", ["x", "largest"], ["both"], name="both", axis=1),
+        helper.make_node("MatMul", ["both", "W"], ["one"], name="one"),
+        helper.make_node("MatMul", ["x", "V"], ["y"], name="other"),
+    ]
+    constants = {"axis": np.int64([1])}
+    constants |= {name: rng.standard_normal((32, 32)).astype(np.float32) for name in "WV"}
+    model = hand_made(nodes, {"x": [1, 16, 32]}, {"one": [1, 17, 32], "y": [1, 16, 32]}, constants)
+    inputs = [{"x": rng.standard_normal((1, 16, 32), np.float32)} for _ in range(2)]
+    both = {
+        which: int8.quantize(model, inputs, MINMAX, form=which, spare_bit=False) for which in (form.CPU, form.TENSORRT)
+    }
+    assert policy.half_quantized(both[form.CPU]) == ["one"], "NNCF is changed: half_quantized can go"
+    assert policy.half_quantized(both[form.TENSORRT]) == []
+    view = Graph(both[form.TENSORRT])
+    assert {n.label: product_is_int8(view, n) for n in view.nodes if n.operator == "MatMul"} == {
+        "one": False,
+        "other": True,
+    }
+    assert [item.rule for item in lint(both[form.TENSORRT], Rules((10, 3))) if item.severity is Severity.WARNING] == []
