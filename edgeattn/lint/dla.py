@@ -3,7 +3,8 @@
 Source: "DLA Supported Layers and Restrictions" of the TensorRT documentation, NvInfer.h of 10.3 (matrix products run on
 the GPU: what took them, a fully connected layer, is gone since TensorRT 10), and for LRN, PRelu, LeakyRelu, Equal and
 what only rearranges, operators/README.md of NVIDIA's Deep-Learning-Accelerator-SW (commit 372cea3, of TensorRT 8.5 and
-8.6). Asked for only with `Rules.dla`.
+8.6). That it takes INT8 from a calibration cache alone, not from Q/DQ: NVIDIA/Model-Optimizer #1661 (June 2026, "DLA
+still only supports IQ") and cuDLA-samples #19. Asked for only with `Rules.dla`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from onnx import TensorProto
 
+from edgeattn.lint._patterns import product_is_int8
 from edgeattn.lint.base import Finding, Ranges, Rule, Rules, Severity
 from edgeattn.onnxgraph.view import Graph, Node
 
@@ -41,6 +43,14 @@ GPU = Rule(
     "Keep the DLA for the part before it, or run all of it on the GPU.",
 )
 
+QUANTIZED = Rule(
+    "dla.quantized",
+    Severity.WARNING,
+    "In this version a DLA takes its INT8 scales from a calibration cache, which edgeattn does not write: what stands "
+    "between Q and DQ falls back to the GPU.",
+    "Give the DLA the FP16 graph, or leave the INT8 graph to the GPU.",
+)
+
 _FREE = {"Constant", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Shape", "ConstantOfShape"}
 _FREE |= {"Reshape", "Transpose", "Slice"}
 _PLAIN = {"Add", "Sub", "Mul", "Max", "Min", "Sum", "Relu", "Sigmoid", "Tanh", "Clip", "BatchNormalization", "Equal"}
@@ -64,14 +74,26 @@ def check(graph: Graph, rules: Rules, ranges: Ranges) -> Iterator[Finding]:
     for node in graph.nodes:
         if all(name in graph.constants for name in node.outputs):
             continue
-        if reason := gpu_only(graph, node):
+        if _is_quantized(graph, node, rules):
+            if node.operator != "DequantizeLinear":  # a warning for each pair, and for what is computed with them
+                yield QUANTIZED.at(node, "It is quantized.")
+        elif reason := gpu_only(graph, node, rules):
             yield GPU.at(node, reason)
         elif large := _too_large(graph, node):
             yield SIZE.at(node, large)
 
 
-def gpu_only(graph: Graph, node: Node) -> str | None:
+def _is_quantized(graph: Graph, node: Node, rules: Rules) -> bool:
+    """Whether a node is a quantizer, or computes in INT8, where a DLA knows none. TensorRT 11 has no other INT8."""
+    if rules.tensorrt >= (11,):
+        return False
+    return node.operator in ("QuantizeLinear", "DequantizeLinear") or product_is_int8(graph, node)
+
+
+def gpu_only(graph: Graph, node: Node, rules: Rules) -> str | None:
     """Why a node runs on the GPU; None where the DLA can take it."""
+    if _is_quantized(graph, node, rules):
+        return "It is quantized, and a DLA takes no Q/DQ."
     if node.operator in _FREE:
         return None
     limit = _LIMITS.get(node.operator)

@@ -99,4 +99,4 @@ def _since(graph: Graph, node: Node) -> int | None:
 def _placement(graph: Graph, node: Node, rules: Rules | None) -> str:
     if all(name in graph.constants for name in node.outputs if name):
         return "build"
-    return "dla" if rules is not None and rules.dla and dla.gpu_only(graph, node) is None else "gpu"
+    return "dla" if rules is not None and rules.dla and dla.gpu_only(graph, node, rules) is None else "gpu"

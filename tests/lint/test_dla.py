@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from edgeattn.lint.base import Rules
+from edgeattn.lint.listing import listing
+
 HALF = TensorProto.FLOAT16
 DLA = {"tensorrt": (10, 3), "dla": True}
 
@@ -134,9 +137,25 @@ def test_fp32_falls_back_and_int8_does_not(make, said):
     single = make(("Relu", "x", "y"))
     (item,) = said(single, "dla.", **DLA)
     assert item.what == "It computes in FP32, a DLA in FP16 and INT8 alone."
-    assert said(make(("QDQ", "x", "d", {}), ("Relu", "d", "y")), "dla.", **DLA) == []
+    quantized = make(("QDQ", "x", "d", {}), ("Relu", "d", "y"))
+    assert said(quantized, "dla.", tensorrt=(11, 4, 1), dla=True) == []
 
 
 def test_what_is_folded_runs_nowhere(make, said):
     rows = [("Exp", "c", "e"), ("Mul", "x e", "y")]
     assert said(half(make, *rows, constants={"c": np.float16(2)}), "dla.", **DLA) == []
+
+
+def test_a_dla_takes_no_quantizers_before_tensorrt_11(make, said):
+    """INT8 comes from a calibration cache there; both the quantizers and what they are for fall back."""
+    constants = {"k": np.ones((8, 8, 1, 1), np.int8)}
+    model = make(
+        ("QDQ", "x", "d", {}), ("DQ", "k", "w", {}), ("Conv", "d w", "y"),
+        inputs={"x": [1, 8, 16, 16]}, constants=constants,
+    )  # fmt: skip
+    found = said(model, "dla.", **DLA)
+    assert [(item.rule, item.node) for item in found] == [("dla.quantized", "d_quantize"), ("dla.quantized", "y")]
+    assert said(model, "dla.", tensorrt=(11, 4, 1), dla=True) == []
+    placed = {item.node: item.placement for item in listing(model, Rules(**DLA))}
+    assert placed["y"] == "gpu"
+    assert {item.node: item.placement for item in listing(model, Rules((11, 4, 1), dla=True))}["y"] == "dla"
