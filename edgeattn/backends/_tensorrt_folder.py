@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,16 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
     built = build_plan(model, settings, progress)
     engine = engine_of(built.plan, settings)
     try:
-        executed = _tensorrt_inspect.layers(engine.information(), built.multiply_adds)
+        executed, notes = _executed(engine, built.multiply_adds)
     finally:
         engine.close()
     layers, macs = _tensorrt_inspect.totals(executed, built.multiply_adds)
     counted, unit = (macs, "multiply-adds") if macs else (layers, "layers")
-    notes = [*built.notes, *_tensorrt_inspect.notes(precision, counted, unit)]
-    if settings.dla_core is not None:
-        notes.append(_tensorrt_inspect.dla_note(executed))
+    if not notes:
+        notes += _tensorrt_inspect.notes(precision, counted, unit)
+        if settings.dla_core is not None:
+            notes.append(_tensorrt_inspect.dla_note(executed))
+    notes = [*built.notes, *notes]
     if settings.tf32:
         notes.append("FP32 products run with 10-bit mantissas (TF32).")
     return built.plan, {
@@ -56,6 +59,14 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
         "notes": notes,
         "warnings": list(built.warnings),
     }
+
+
+def _executed(engine: Engine, multiply_adds: Mapping[str, int]) -> tuple[list[_tensorrt_inspect.Layer], list[str]]:
+    """What runs, and a note where the inspector does not say it readably: that is no reason to have no engine."""
+    try:
+        return _tensorrt_inspect.layers(engine.information(), multiply_adds), []
+    except ModelError as error:
+        return [], [f"What the engine executes, and in which precision, is not known: {error}"]
 
 
 def write(out: Path, plan: bytes, description: Description) -> None:

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -313,6 +314,41 @@ def test_multiply_adds_worked_by_hand(world, model, tmp_path, monkeypatch):
     assert backend.build(model, tmp_path, BuildSettings()).macs == {"unknown": 10800 + 2400 + 400 + 84 + 112}
 
 
+def test_layers_that_cannot_be_counted_cost_no_engine(world, model, tmp_path, monkeypatch):
+    """A size that TensorRT does not know has -1 dimensions in some versions, and is a RuntimeError in others."""
+    unknown = replace(CONV, name="lost", inputs=(None,))
+    monkeypatch.setitem(NETS, "unknown", replace(TWICE, layers=(CONV, unknown, UP)))
+    model.write_text("unknown")
+    said = backend.build(model, tmp_path, BuildSettings())
+    assert said.macs == {"int8": 10800, "fp16": 2400}
+    assert said.notes[0].startswith("The multiply-adds of 1 of 3 layers could not be counted (")
+
+
+def test_names_that_are_no_text_cost_no_engine(world, model, tmp_path):
+    broken = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    world.answers |= {"ILayer.metadata": broken, "EngineInspector.get_engine_information": broken}
+    said = backend.build(model, tmp_path / "out", BuildSettings(), precision="int8")
+    assert [note.partition(" (")[0] for note in said.notes] == [
+        "The multiply-adds of 2 of 2 layers could not be counted",
+        "What the engine executes, and in which precision, is not known: TensorRT's inspector gives no text on the "
+        "engine",
+    ]
+    assert (said.layers, said.macs, described(tmp_path / "out")["executed"]) == ({}, {}, [])
+    with pytest.raises(ModelError, match=r"gives no text on the engine \(UnicodeDecodeError: "):
+        backend.open_engine(tmp_path / "out").information()
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"Layers": 3}', '{"Layers": [{"Name": "a "quoted" name"}]}'])
+def test_an_inspector_that_says_nothing_readable_costs_no_engine(one, model, tmp_path, text):
+    one.answers["EngineInspector.get_engine_information"] = text
+    one.dla_cores = 1
+    said = backend.build(model, tmp_path, BuildSettings(dla_core=0), precision="int8")
+    assert [note for note in said.notes if "what" in note.lower()] == [said.notes[-1]]
+    assert said.notes[-1].startswith("What the engine executes, and in which precision, is not known: TensorRT's insp")
+    assert (said.layers, said.macs) == ({}, {"unknown": 13200})
+    backend.load(tmp_path, threads=1).close()
+
+
 # The timing cache.
 
 
@@ -442,10 +478,59 @@ def test_a_listener_that_fails_stops_the_build(one, model, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_a_version_without_a_monitor_builds_in_silence(one, model, tmp_path, monkeypatch):
-    monkeypatch.delattr(one.trt, "IProgressMonitor")
-    backend.build(model, tmp_path, BuildSettings())
-    assert len(one.configs) == 1
+UNDER_A_BUILDER = """
+import atexit, os, signal, sys, threading, time
+atexit.register(print, "Python is taken down")
+from edgeattn.backends import _tensorrt_progress as progress
+
+watch, told = progress.Watch(), threading.Event()
+
+def build():
+    told.set()
+    while True:  # a step that takes its time: it is asked to stop, and does not look
+        time.sleep(0.01)
+
+def interrupt():
+    told.wait()
+    for _ in range(int(sys.argv[1])):
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    progress.watched(build, watch, lambda *told: None, "building")
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(130)
+"""
+
+
+def test_a_second_ctrl_c_does_not_take_python_down_under_the_builder():
+    """The builder's thread would call its monitor in an interpreter that is being taken down: SIGABRT or SIGSEGV."""
+    command = [sys.executable, "-c", UNDER_A_BUILDER, "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 130)
+
+
+def test_a_builder_of_a_thread_that_nobody_waits_for_is_stopped_at_the_end():
+    program = """
+import threading, time
+from edgeattn.backends import _tensorrt_progress as progress
+watch, began = progress.Watch(), threading.Event()
+
+def build():
+    began.set()
+    while watch.step("Tactics", 0):
+        time.sleep(0.01)
+    print("stopped", flush=True)
+
+threading.Thread(
+    target=lambda: progress.watched(build, watch, lambda *told: None, "building"), daemon=True
+).start()
+began.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
 
 
 # What goes wrong while building.
@@ -784,10 +869,16 @@ def test_tensorrt_8_is_refused(install_world):
     install_world("8.6.1", nets)
     said = backend.missing()
     assert said == (
-        "TensorRT 8.6.1 cannot take the precision from the graph (it has no strongly typed networks), which every "
-        "edgeattn engine relies on; install TensorRT 10.3 or newer: on a Jetson that is JetPack 6.1 or newer, JetPack "
-        "5 and 6.0 have only TensorRT 8."
+        "TensorRT 8.6.1 is too old: edgeattn takes the precision from the graph (strongly typed networks), by the API "
+        "of 10.3; install TensorRT 10.3 or newer: on a Jetson that is JetPack 6.1 or newer, JetPack 5 and 6.0 have "
+        "only TensorRT 8."
     )
+
+
+@pytest.mark.parametrize(("version", "taken"), [("10.0.1", False), ("10.2.0.post1", False), ("10.3.0", True)])
+def test_tensorrt_before_10_3_is_refused(install_world, monkeypatch, version, taken):
+    monkeypatch.setattr(install_world("10.3.0", nets).trt, "__version__", version)
+    assert (backend.missing() is None) is taken
 
 
 def told(root, name, text):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +28,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LayerOfNet:
-    """A layer of a network: `values` are its class's own properties; shapes of its inputs and its output."""
+    """A layer of a network: `values` are its class's own properties; shapes of its inputs and its output, None where
+    TensorRT does not know one."""
 
     kind: str
     name: str
-    inputs: tuple[tuple[int, ...], ...]
+    inputs: tuple[tuple[int, ...] | None, ...]
     output: tuple[int, ...]
     values: dict[str, Any] = field(default_factory=dict)
     on_dla: bool = True
@@ -84,7 +86,9 @@ class World:
         self.timed: set[str] = {"conv"}
         self.records = True
         self.runs = True
-        self.answers: dict[str, Any] = {}  # "Class.method" -> what it returns instead
+        self.answers: dict[str, Any] = {}  # "Class.method" -> what it returns, or raises, instead
+        self._first_logger: Any = None
+        self.addresses: list[tuple[str, int]] = []  # of tensors, as they were told
         self.configs: list[dict[str, Any]] = []
         self._nets = nets
         self._plans: dict[str, tuple[Net, dict[str, Any]]] = {}
@@ -95,11 +99,22 @@ class World:
     def _new(self, name: str, /, **state: Any) -> Any:
         return trt_fake.instance(self.trt, name, **state)
 
-    def _dims(self, sizes: Iterable[int]) -> Any:
-        return self._new("Dims", sizes=tuple(int(size) for size in sizes))
+    def _dims(self, sizes: Iterable[int] | None) -> Any:
+        """None: the -1 dimensions that are TensorRT's word for an error."""
+        return self._new("Dims", sizes=None if sizes is None else tuple(int(size) for size in sizes))
 
     def _log(self, log: Any, severity: str, text: str) -> None:
         log.log(getattr(self.trt.ILogger.Severity, severity), text)
+
+    def _given(self, log: Any) -> None:
+        """TensorRT keeps the address of the first logger that it is given, and tells it of what all share."""
+        first = self._first_logger and self._first_logger()
+        if self._first_logger is None:
+            self._first_logger = weakref.ref(log)
+        elif first is None:
+            self.violations.append("TensorRT would call its first logger, which is gone")
+        elif first is not log:
+            self.violations.append("there are two loggers; what all share is told to the first one alone")
 
     def origin(self) -> str:
         """What a timing cache belongs to."""
@@ -141,7 +156,12 @@ class World:
         return found
 
     def _answering(self, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *subject, **bound: self.answers[name] if name in self.answers else hook(*subject, **bound)
+        def answer(*subject: Any, **bound: Any) -> Any:
+            if isinstance(given := self.answers.get(name), Exception):
+                raise given
+            return self.answers[name] if name in self.answers else hook(*subject, **bound)
+
+        return answer
 
     # Dims, tensors, layers. A method `engine__get_tensor_name` answers `ICudaEngine.get_tensor_name`.
 
@@ -149,15 +169,17 @@ class World:
         dims._state["sizes"] = tuple(shape)
 
     def dims__dunder_len(self, dims: Any) -> int:
-        return len(dims._state["sizes"])
+        return -1 if dims._state["sizes"] is None else len(dims._state["sizes"])
 
     def dims__dunder_getitem(self, dims: Any, arg0: Any) -> Any:
-        return dims._state["sizes"][arg0]
+        return (dims._state["sizes"] or ())[arg0]
 
     def tensor__name(self, tensor: Any) -> str:
         return tensor._state["name"]
 
     def tensor__shape(self, tensor: Any) -> Any:
+        if tensor._state["shape"] is None and self.release() >= (11, 4):
+            raise RuntimeError("Could not get tensor shape.")
         return self._dims(tensor._state["shape"])
 
     def layer__name(self, layer: Any) -> str:
@@ -181,6 +203,7 @@ class World:
     # Building.
 
     def builder__dunder_init(self, builder: Any, logger: Any) -> None:
+        self._given(logger)
         if not self.starts:
             self._log(logger, "ERROR", "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -350,6 +373,7 @@ class World:
     # Opening.
 
     def runtime__dunder_init(self, runtime: Any, logger: Any) -> None:
+        self._given(logger)
         if not self.starts:
             raise TypeError("pybind11::init(): factory function returned nullptr")
         runtime._state["log"] = logger
@@ -357,8 +381,6 @@ class World:
 
     def _mark(self, made: Any, name: str) -> None:
         """Note when `made` is released."""
-        import weakref
-
         self.events.append(f"{name} made")
         weakref.finalize(made, self.events.append, f"{name} released")
 
@@ -452,16 +474,24 @@ class World:
         context._state["shapes"][name] = tuple(shape)
         return True
 
+    def context__all_binding_shapes_specified(self, context: Any) -> bool:
+        return not any(-1 in shape for shape in context._state["shapes"].values())
+
     def context__infer_shapes(self, context: Any) -> Any:
-        net = context._state["engine"]._state["net"]
         missing = [name for name, shape in context._state["shapes"].items() if -1 in shape]
-        if not missing and net.shapes is not None:
-            try:
-                net.shapes(dict(context._state["shapes"]))
-            except ValueError as error:
-                self._log(context._state["engine"]._state["log"], "ERROR", str(error))
-                raise RuntimeError("infer_shapes error code: -1") from None
+        if not missing and self._outputs_or_none(context) is None:
+            if self.release() < (10, 13):  # seen with the bindings of 10.3.0 and 10.7.0; those of 10.13.3 hold it
+                self.violations.append("infer_shapes failed: it raises without the GIL, and the process is killed")
+            raise RuntimeError("infer_shapes error code: -1")
         return missing
+
+    def _outputs_or_none(self, context: Any) -> dict[str, tuple[int, ...]] | None:
+        """None where the inputs' shapes do not go together, which is told to the logger."""
+        try:
+            return self._outputs(context)
+        except ValueError as error:
+            self._log(context._state["engine"]._state["log"], "ERROR", str(error))
+            return None
 
     def _outputs(self, context: Any) -> dict[str, tuple[int, ...]]:
         net = context._state["engine"]._state["net"]
@@ -473,10 +503,15 @@ class World:
         net = context._state["engine"]._state["net"]
         if name in net.depends_on_values:
             return self._dims((-1,) * len(net.outputs[name][1]))
-        return self._dims({**context._state["shapes"], **self._outputs(context)}[name])
+        if (outputs := self._outputs_or_none(context)) is not None:
+            return self._dims({**context._state["shapes"], **outputs}[name])
+        if self.release() >= (11, 4):
+            raise RuntimeError(f"Could not get shape for tensor '{name}'. Is the tensor name correct?")
+        return self._dims(None)
 
     def context__set_tensor_address(self, context: Any, name: str, memory: int) -> bool:
         context._state["addresses"][name] = memory
+        self.addresses.append((name, memory))
         return memory != 0
 
     def context__execute_async_v3(self, context: Any, stream_handle: int) -> bool:
