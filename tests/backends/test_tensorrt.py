@@ -22,7 +22,8 @@ from edgeattn.artifact import sha256_bytes, sha256_file
 from edgeattn.backends import _cuda, _tensorrt_progress
 from edgeattn.backends import tensorrt as backend
 from edgeattn.backends.tensorrt import BuildSettings
-from edgeattn.errors import InputError, MachineError, MissingLibrary, ModelError, StorageError
+from edgeattn.errors import InputError, MachineError, MissingLibrary, ModelError, NoEngine, StorageError
+from edgeattn.runtime import on_device
 
 fake, world_of = sys.modules["trt_fake"], sys.modules["trt_world"]
 Gpu = sys.modules["cudart_fake"].Gpu
@@ -745,6 +746,16 @@ def test_an_unusable_engine_is_built_again_from_the_graph_beside_it(one, engine,
     assert {name: after[name] for name in before} == before  # the bundle's own files are the bundle's
 
 
+def test_which_libcudart_was_found_first_changes_no_engine(engine, model):
+    """It depends on what else the process has loaded; neither engine nor timings are of another machine for it."""
+    timings = backend.timing_cache()
+    edit(engine, fingerprint={**backend.fingerprint(), "cuda": "13.0"})
+    backend.load(engine, threads=1).close()
+    _cuda.runtime()._functions["cudaRuntimeGetVersion"] = lambda version: setattr(version._obj, "value", 13000) or 0
+    assert backend.fingerprint()["cuda"] == "13.0"
+    assert backend.timing_cache() == timings
+
+
 def test_what_was_built_here_is_used_from_then_on(one, tmp_path):
     (tmp_path / "model.onnx").write_text("twice")
     for _ in range(2):
@@ -809,7 +820,7 @@ def test_a_version_compatible_plan_may_be_opened_by_a_newer_release(install_worl
     backend.build(model, tmp_path / "compatible", BuildSettings(version_compatible=True))
     new = install_world("10.13.3", nets)
     new._plans = old._plans
-    runner = backend.load(tmp_path / "compatible", threads=1)
+    runner = backend.load(tmp_path / "compatible", threads=1, trusted=True)
     assert runner.rebuilt is None
     runner.close()
     with pytest.raises(ModelError, match=r"built by TensorRT 10\.3\.0, here is 10\.13\.3\.9"):
@@ -827,7 +838,8 @@ def test_a_version_compatible_plan_may_be_opened_by_a_newer_release(install_worl
     ("content", "says"),
     [
         ("{", "cannot be read as a description"),
-        ("[]", "no complete edgeattn.engine/1"),
+        ("[]", "is no description of an engine, which is a JSON object"),
+        ("[" * 100_000, "cannot be read as a description"),
         ('{"schema": "edgeattn.engine/1"}', "no complete edgeattn.engine/1"),
         ('{"schema": "edgeattn.engine/9"}', "no complete edgeattn.engine/1"),
     ],
@@ -839,12 +851,101 @@ def test_a_broken_description_is_refused(engine, content, says):
 
 
 @pytest.mark.parametrize(
-    "settings", [[], {"optimization_level": 9}, {"profiles": {"x": [[1]]}}, {"tf32": None, "dla_core": "a"}]
+    "settings",
+    [
+        *(
+            {"optimization_level": 9},
+            {"optimization_level": 3.0},
+            {"workspace_mb": True},
+            {"avg_timing_iterations": "2"},
+        ),
+        *({"tf32": None}, {"dla_core": "a"}, {"version_compatible": 1}, {"version_compatible": "no"}),
+        *({"profiles": {"x": [[1]]}}, {"profiles": {"x": [[1], [1.5], [2]]}}, {"profiles": {"x": [["1"]] * 3}}),
+        *({"profiles": []}, {"profiles": {"x": 1}}, {"profiles": {"x": [[True]] * 3}}),
+    ],
 )
-def test_broken_settings_are_refused(engine, settings):
+def test_broken_settings_are_refused(one, engine, settings):
     edit(engine, settings=settings)
+    one.events.clear()
     with pytest.raises(ModelError, match="no usable settings"):
         backend.load(engine, threads=1)
+    assert one.events == []
+
+
+ODD = [
+    {"fingerprint": "Orin"},
+    {"fingerprint": {"gpu": 8}},
+    {"notes": 3},
+    {"notes": [None]},
+    {"macs": {"int8": 0.5}},
+    {"layers": ["int8"]},
+    {"executed": [1]},
+    {"executed": [{"name": "conv", "kind": None, "precision": "int8"}]},
+    {"executed": [{"name": "conv", "kind": "conv", "precision": "int8", "nodes": "conv"}]},
+    {"settings": []},
+    {"plan_sha256": 7},
+]
+
+
+@pytest.mark.parametrize("values", ODD, ids=str)
+def test_a_description_with_a_value_of_another_kind_is_refused(engine, values):
+    edit(engine, **values)
+    (name,) = values
+    for read in (lambda: backend.load(engine, threads=1), lambda: on_device.read_description(engine)):
+        with pytest.raises(ModelError, match=rf"is no description of an engine \('{name}' must be ") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [*ODD, {"settings": {"tf32": "no"}}, {"schema": "other"}, None], ids=str)
+def test_an_odd_description_of_what_was_built_here_is_that_of_no_engine(one, tmp_path, values):
+    (tmp_path / "model.onnx").write_text("twice")
+    backend.load(tmp_path, threads=1).close()
+    if values is None:
+        (tmp_path / "built-here" / "engine.json").write_text("[" * 100_000)
+    else:
+        edit(tmp_path / "built-here", **values)
+    with pytest.raises(NoEngine, match="what was built here does not fit: "):
+        backend.load(tmp_path, threads=1, build=False)
+    backend.load(tmp_path, threads=1).close()
+    assert len(one.configs) == 2
+
+
+def test_options_that_tensorrt_does_not_have():
+    backend.check_options({"optimization_level": 5, "tf32": True})
+    for options, says in (
+        ({"foo": 1}, "TensorRT has no build option foo; it has avg_timing_iterations, dla_core, optimization_level"),
+        ({"timing_cache": 1}, "TensorRT has no build option timing_cache"),
+        ({"workspace_mb": 1.5}, "workspace_mb must be a whole number, got 1.5"),
+        ({"tf32": 1}, "tf32 must be True or False, got 1"),
+    ):
+        with pytest.raises(InputError, match=says):
+            backend.check_options(options)
+
+
+def test_code_in_a_plan_runs_only_for_somebody_who_is_trusted(world, model, tmp_path):
+    backend.build(model, tmp_path / "engine", BuildSettings(version_compatible=True))
+    backend.build(model, tmp_path / "exact", BuildSettings())
+    world.events.clear()
+    world.host_code.clear()  # when it was built it was opened once
+    for opened in (
+        lambda: backend.load(tmp_path / "engine", threads=1),
+        lambda: backend.open_engine(tmp_path / "engine"),
+    ):
+        with pytest.raises(ModelError, match="it may hold code for the CPU, and nobody is known to vouch for it"):
+            opened()
+    assert world.events == []  # TensorRT has not seen the plan
+    backend.load(tmp_path / "engine", threads=1, trusted=True).close()
+    backend.open_engine(tmp_path / "engine", trusted=True).close()
+    assert world.host_code == [True, True]
+    backend.load(tmp_path / "exact", threads=1, trusted=True).close()
+    assert world.host_code == [True, True]  # never allowed where no plan needs it
+    (tmp_path / "engine" / "model.onnx").write_text("twice")
+    runner = backend.load(tmp_path / "engine", threads=1)
+    assert "it may hold code" in runner.rebuilt  # as it was built, but here
+    runner.close()
+    backend.load(tmp_path / "engine", threads=1, build=False).close()
+    assert len(world.configs) == 3
 
 
 def test_neither_engine_nor_model(one, tmp_path):

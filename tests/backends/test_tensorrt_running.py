@@ -186,6 +186,23 @@ def test_several_contexts_run_side_by_side(either, opened):
     assert len(either.cuda.streams) == 2
 
 
+def test_an_app_that_has_chosen_another_gpu(install_world, opened, tmp_path):
+    """TensorRT builds, opens and runs on the calling thread's GPU, whichever the engine is for."""
+    cuda = install_world("10.3.0", nets, Gpu(count=2)).cuda
+    for name, inputs in (("frame", {"frame": FRAMES, "scale": SCALE}), ("sum", {"a": ones(2), "b": ones(2)})):
+        cuda.cudaSetDevice(1)
+        engine = opened(name)
+        cuda.cudaSetDevice(1)
+        context = engine.context()
+        cuda.cudaSetDevice(1)
+        context.infer(inputs)
+        other = threading.Thread(target=lambda: (cuda.cudaSetDevice(1), context.infer(inputs)))  # noqa: B023
+        other.start()
+        other.join()
+        cuda.cudaSetDevice(1)
+        backend.load(tmp_path / name, threads=1).close()
+
+
 def test_a_call_that_cannot_be_recorded_runs_without(either, opened):
     either.records = False
     engine = opened("frame")

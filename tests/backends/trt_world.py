@@ -88,6 +88,7 @@ class World:
         self.runs = True
         self.answers: dict[str, Any] = {}  # "Class.method" -> what it returns, or raises, instead
         self._first_logger: Any = None
+        self.host_code: list[bool] = []  # of plans that were opened with their code allowed
         self.addresses: list[tuple[str, int]] = []  # of tensors, as they were told
         self.configs: list[dict[str, Any]] = []
         self._nets = nets
@@ -204,6 +205,8 @@ class World:
 
     def builder__dunder_init(self, builder: Any, logger: Any) -> None:
         self._given(logger)
+        if self.cuda.device:
+            self.violations.append(f"a builder for GPU {self.cuda.device} was made, the engine is for 0")
         if not self.starts:
             self._log(logger, "ERROR", "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -386,12 +389,16 @@ class World:
 
     def runtime__deserialize_cuda_engine(self, runtime: Any, serialized_engine: Any) -> Any:
         plan, log = bytes(serialized_engine), runtime._state["log"]
+        if self.cuda.device:
+            self.violations.append(f"an engine was opened on GPU {self.cuda.device}, it is for 0")
         if plan[:4] != b"ftrt" or tuple(plan[24:27]) > self.release():
             self.violations.append("TensorRT was given a plan that is not its own")
         net, config = self._plans.get(plan[28:].decode(), (None, {}))
         if net is None or not self.opens:
             self._log(log, "ERROR", "IRuntime::deserializeCudaEngine: Error Code 1: Serialization")
             return None
+        if runtime._state.get("engine_host_code_allowed"):
+            self.host_code.append(True)
         if "VERSION_COMPATIBLE" in config["flags"] and not runtime._state.get("engine_host_code_allowed"):
             self._log(log, "ERROR", "Engine host code is not allowed by the runtime.")
             return None
