@@ -61,6 +61,14 @@ class ParserError:
     operator: str = ""
 
 
+class Refused(Exception):
+    """Raised in place of a network: what the parser has against it."""
+
+    def __init__(self, errors: list[ParserError]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
 class World:
     """One machine with one version of TensorRT. Fields are what a test may change before the backend is called.
 
@@ -291,21 +299,24 @@ class World:
         parser._state.update(network=network, log=logger)
 
     def parser__parse_from_file(self, parser: Any, model: str) -> bool:
-        net = None if self.parser_errors else self._nets(Path(model))
+        errors, net = list(self.parser_errors), None
+        if not errors:
+            try:
+                net = self._nets(Path(model))
+            except Refused as refused:
+                errors = refused.errors
         if net is None:
-            if not self.parser_errors:
-                self.parser_errors = [ParserError("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model.")]
-            for error in self.parser_errors:
+            errors = errors or [ParserError("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model.")]
+            for error in errors:
                 self._log(parser._state["log"], "ERROR", f"ModelImporter.cpp:739: {error.desc}")
-            return False
-        parser._state["network"]._state["net"] = net
-        return True
+        parser._state["errors"], parser._state["network"]._state["net"] = errors, net
+        return net is not None
 
     def parser__num_errors(self, parser: Any) -> int:
-        return len(self.parser_errors)
+        return len(parser._state.get("errors", ()))
 
     def parser__get_error(self, parser: Any, index: int) -> Any:
-        return self._new("ParserError", error=self.parser_errors[index])
+        return self._new("ParserError", error=parser._state["errors"][index])
 
     def error__code(self, error: Any) -> Any:
         return getattr(self.trt.ErrorCode, error._state["error"].code)
@@ -572,9 +583,21 @@ class World:
         return True
 
 
-def of_onnx(path: Path) -> Net | None:
-    """A network computed by ONNX Runtime, for the contract that every backend keeps. None for what is no ONNX, or has
-    zero points other than 0, which TensorRT's parser refuses."""
+def _linted(path: Path, version: str) -> None:
+    """Raise Refused for what TensorRT `version` refuses or gets wrong, as far as `edgeattn.lint` knows."""
+    import onnx
+
+    from edgeattn.lint import lint
+    from edgeattn.lint.base import Rules, Severity, parse_version
+
+    found = lint(onnx.load(path), Rules(parse_version(version)))
+    if errors := [item for item in found if item.severity is Severity.ERROR]:
+        raise Refused([ParserError("UNSUPPORTED_NODE", item.what, item.node, item.operator) for item in errors])
+
+
+def of_onnx(path: Path, version: str | None = None) -> Net | None:
+    """A network computed by ONNX Runtime, for the contract that every backend keeps. None for what is no ONNX; Refused
+    for what TensorRT `version` would not take, without one (on a device, where the linter is not) for nothing."""
     import onnx
     import onnxruntime
 
@@ -583,11 +606,11 @@ def of_onnx(path: Path) -> Net | None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         onnx.checker.check_model(str(path))
-        if any(np.any(onnx.numpy_helper.to_array(t)) for t in onnx.load(path).graph.initializer if "zero" in t.name):
-            return None
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception:  # its exceptions have only this class in common
         return None
+    if version is not None:
+        _linted(path, version)
 
     def described(arguments: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
         kinds = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
