@@ -100,6 +100,7 @@ class Gpu:
     capability: tuple[int, int] = (8, 7)
     multiprocessors: int = 8
     integrated: bool = False
+    maps_host_memory: bool = True
     memory: int = 8 << 30
     count: int = 1
     runtime: int = 12060
@@ -118,7 +119,7 @@ class FakeCudart:
         self.streams: dict[int, StreamState] = {}
         self.graphs: dict[int, list[Operation]] = {}
         self.executables: dict[int, list[Operation]] = {}
-        self.sticky = 0
+        self.sticky = self.last_error = 0
         self._texts: dict[bytes, Any] = {}
         self._thread = threading.local()
         self._handles = iter(range(0x1000, 1 << 30, 16))
@@ -201,7 +202,9 @@ class FakeCudart:
     # libcudart.
 
     def _cudaGetLastError(self) -> int:  # noqa: N802 - as CUDA calls it; so below
-        return 0
+        """The error is told once and forgotten; one that stays is told to whoever asks next, TensorRT among them."""
+        told, self.last_error = self.last_error, 0
+        return told
 
     def _cudaGetDeviceCount(self, count: Any) -> int:  # noqa: N802
         count[0] = self.gpu.count
@@ -221,7 +224,13 @@ class FakeCudart:
 
     def _cudaDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:  # noqa: N802
         gpu = self.gpu
-        known = {16: gpu.multiprocessors, 18: int(gpu.integrated), 19: 1, 75: gpu.capability[0], 76: gpu.capability[1]}
+        known = {
+            16: gpu.multiprocessors,
+            18: int(gpu.integrated),
+            19: int(gpu.maps_host_memory),
+            75: gpu.capability[0],
+            76: gpu.capability[1],
+        }
         value[0] = known.get(attribute, 0)
         return 0 if attribute in known and device == 0 else 1
 
@@ -286,6 +295,7 @@ class FakeCudart:
         self.enqueue(stream or 0, f"copy {size} {'to device' if kind == 1 else 'to host'}", copy)
 
     def _cudaStreamCreateWithFlags(self, out: Any, flags: int) -> None:  # noqa: N802
+        assert flags == 1, "a stream that waits for the default one, where somebody else's work may be"
         handle = next(self._handles)
         self.streams[handle] = StreamState(self.device)
         out[0] = handle
@@ -320,6 +330,7 @@ class FakeCudart:
         recorded, state.capture = state.capture, None
         if state.invalid:
             out[0] = None
+            self.last_error = 901
             return 901
         handle = next(self._handles)
         self.graphs[handle] = recorded

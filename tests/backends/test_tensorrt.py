@@ -220,7 +220,7 @@ def test_every_setting_reaches_the_builder(world, model, tmp_path):
     assert BuildSettings.from_json(made["settings"], timing_cache=None) == settings
 
 
-@pytest.mark.parametrize(("memory", "expected"), [(8 << 30, 2048), (4 << 30, 1024)])
+@pytest.mark.parametrize(("memory", "expected"), [(8 << 30, 2048), (4 << 30, 1024), (100 << 20, 64)])
 def test_a_board_that_shares_its_memory_gives_a_quarter(install_world, model, tmp_path, memory, expected):
     world = install_world("10.3.0", nets, Gpu(integrated=True, memory=memory))
     backend.build(model, tmp_path, BuildSettings())
@@ -294,6 +294,7 @@ def test_the_dla_takes_what_it_can_and_the_rest_is_named(world, model, tmp_path,
         "The DLA runs 1 of 3 layers, the GPU 2: __myl_Up_myl0_1, __myl_SoftMax_myl0_2.",
     )
     assert [layer["device"] for layer in described(tmp_path)["executed"]] == ["dla", "gpu", "gpu"]
+    backend.load(tmp_path, threads=1).close()  # on that core again: the stand-in sees to it
 
 
 def test_a_dla_that_is_not_there(world, model, tmp_path):
@@ -649,6 +650,23 @@ def test_a_full_disk_leaves_the_engine_that_was_there(engine, model, monkeypatch
         backend.build(model, engine, BuildSettings(optimization_level=5))
     assert {file.name: file.read_bytes() for file in engine.iterdir()} == before
     backend.load(engine, threads=1).close()
+
+
+def test_a_build_that_is_killed_between_the_two_files_leaves_no_engine(engine, tmp_path, monkeypatch):
+    """The plan comes first: a plan without a description is no engine, a description without a plan a broken one."""
+    out, real = tmp_path / "out", Path.replace
+
+    def killed(path, target):
+        if (out / "engine.json") == target or (out / "engine.plan").exists():
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        backend.folders.write(out, (engine / "engine.plan").read_bytes(), described(engine))
+    assert [file.name for file in out.iterdir()] == ["engine.plan"]
+    with pytest.raises(ModelError, match="There is neither engine"):
+        backend.load(out, threads=1)
 
 
 # Opening.

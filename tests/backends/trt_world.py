@@ -375,7 +375,9 @@ class World:
         return config._state["cache"]
 
     def cache__combine(self, cache: Any, input_cache: Any, ignore_mismatch: bool) -> bool:
-        if input_cache._state["origin"] != cache._state["origin"]:
+        if ignore_mismatch:
+            self.violations.append("timings of another GPU would have been mixed into this one's")
+        if input_cache._state["origin"] != cache._state["origin"] and not ignore_mismatch:
             return False
         cache._state["timed"] |= input_cache._state["timed"]
         return True
@@ -413,6 +415,8 @@ class World:
         if "VERSION_COMPATIBLE" in config["flags"] and not runtime._state.get("engine_host_code_allowed"):
             self._log(log, "ERROR", "Engine host code is not allowed by the runtime.")
             return None
+        if config.get("DLA_core") != runtime._state.get("DLA_core"):
+            self.violations.append("an engine for one DLA core was opened on another, or on none that was chosen")
         engine = self._new("ICudaEngine", net=net, config=config, runtime=runtime, log=log)
         self._mark(engine, "engine")
         return engine
