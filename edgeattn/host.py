@@ -22,6 +22,16 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+def cache_folder() -> Path | None:
+    """Where engines and timings are kept between runs; None where this user has no home."""
+    if chosen := os.environ.get("EDGEATTN_CACHE"):
+        return Path(chosen)
+    try:
+        return Path.home() / ".cache" / "edgeattn"
+    except RuntimeError:
+        return None
+
+
 def cpu_model() -> str:
     """The processor's name as the system gives it."""
     for line in _cpuinfo():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,17 @@ def test_describe_is_json_with_the_fields_of_the_contract():
     assert found["cores"] >= 1
     assert found["memory_gb"] > 0
     assert "numpy" in found["packages"]
+
+
+def test_where_engines_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEATTN_CACHE", "elsewhere")
+    assert host.cache_folder() == Path("elsewhere")
+    monkeypatch.delenv("EDGEATTN_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert host.cache_folder() == tmp_path / ".cache" / "edgeattn"
+
+    def homeless():
+        raise RuntimeError("no home")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert host.cache_folder() is None

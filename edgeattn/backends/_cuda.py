@@ -26,7 +26,6 @@ DEVICE = 0  # the first GPU that CUDA_VISIBLE_DEVICES leaves visible, which is a
 _OUT = POINTER(c_void_p)
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cudaDeviceGetAttribute": (POINTER(c_int), c_int, c_int),
-    "cudaDriverGetVersion": (POINTER(c_int),),
     "cudaFree": (c_void_p,),
     "cudaFreeHost": (c_void_p,),
     "cudaGetDeviceCount": (POINTER(c_int),),

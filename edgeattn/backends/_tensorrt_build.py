@@ -34,42 +34,49 @@ def build_plan(model: Path, settings: BuildSettings, progress: Progress) -> Buil
     """Build `model` for this machine's GPU. Raises ModelError, MachineError, and KeyboardInterrupt once stopped."""
     if not model.is_file():
         raise ModelError(f"There is no ONNX file {model}; export the model first.")
+    _cuda.runtime().use_device()  # the caller's thread may have chosen another GPU
+    with lib.Operation().heard() as operation:
+        return _built(model, settings, progress, operation)
+
+
+def _built(model: Path, settings: BuildSettings, progress: Progress, operation: lib.Operation) -> Built:
     trt = lib.library()
-    log = lib.collector(trt)
-    builder = lib.created(trt.Builder, "builder", log, log)
-    network = _tensorrt_network.create(trt, builder, log)
-    with lib.translated(f"build {model}", log):
-        _tensorrt_network.read(trt, network, model, log)
-        counts = _tensorrt_network.multiply_adds(trt, network)
+    builder = lib.created(trt.Builder, "builder")
+    network = _tensorrt_network.create(trt, builder)
+    with lib.translated(f"build {model}"):
+        _tensorrt_network.read(trt, network, model)
+        counts, notes = _tensorrt_network.multiply_adds(trt, network)
         config = builder.create_builder_config()
         workspace_mb = _configure(trt, config, settings)
-        notes = _profiles(builder, network, config, settings, model)
+        notes += _profiles(builder, network, config, settings, model)
         if settings.dla_core is not None:
             notes += _dla(trt, builder, network, config, settings.dla_core)
         cache = TimingCache(settings.timing_cache, config) if settings.timing_cache else None
         watch = Watch()
-        if (listener := monitor(trt, watch)) is not None and hasattr(config, "progress_monitor"):
-            config.progress_monitor = listener
+        config.progress_monitor = monitor(trt, watch)
         text = f"building {model.name} with TensorRT {trt.__version__}"
-        plan = watched(_call(builder, network, config), watch, progress, text)
+        plan = watched(_call(builder, network, config, operation), watch, progress, text)
     if plan is None:
-        raise _failure(model, log)
+        raise _failure(model)
     if cache is not None:
         cache.save(config)
         notes += cache.notes
-    return Built(plan, counts, workspace_mb, tuple(notes), tuple(log.warnings))
+    return Built(plan, counts, workspace_mb, tuple(notes), tuple(operation.warnings))
 
 
-def _call(builder: Any, network: Any, config: Any) -> Callable[[], bytes | None]:
+def _call(builder: Any, network: Any, config: Any, operation: lib.Operation) -> Callable[[], bytes | None]:
+    """For a thread of its own, which has the first GPU as its own without being told."""
+
     def call() -> bytes | None:
-        plan = builder.build_serialized_network(network, config)
+        with operation.heard():
+            plan = builder.build_serialized_network(network, config)
         return None if plan is None else bytes(plan)
 
     return call
 
 
-def _failure(model: Path, log: Any) -> ModelError:
-    error = lib.refusal(f"build {model}", log)
+def _failure(model: Path) -> ModelError:
+    error = lib.refusal(f"build {model}")
     if "memory" in str(error).lower():
         cause = error.__cause__
         error = ModelError(

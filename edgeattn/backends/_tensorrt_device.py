@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from edgeattn import host
 from edgeattn.artifact import canonical_json, sha256_bytes
 from edgeattn.backends import _cuda
 from edgeattn.backends import _tensorrt_library as lib
@@ -20,8 +20,13 @@ def precisions() -> list[str]:
     return [name for name, since in _SINCE.items() if capability >= since]
 
 
+INFORMATION = "cuda"
+"""Told in a fingerprint and not compared: which libcudart is found depends on what else this process has loaded, and
+TensorRT brings along the one that its engines use."""
+
+
 def fingerprint() -> dict[str, str]:
-    """What an engine depends on; `l4t` and `module` are "none" where this is no Jetson."""
+    """What an engine depends on, and `INFORMATION`; `l4t` and `module` are "none" where this is no Jetson."""
     cuda = _cuda.runtime()
     return {
         "tensorrt": str(lib.library().__version__),
@@ -36,12 +41,8 @@ def fingerprint() -> dict[str, str]:
 
 def timing_cache() -> Path | None:
     """This user's timing cache for this GPU and software; None where the user has no home."""
-    if chosen := os.environ.get("EDGEATTN_CACHE"):
-        folder = Path(chosen)
-    else:
-        try:
-            folder = Path.home() / ".cache" / "edgeattn"
-        except RuntimeError:
-            return None
-    of = fingerprint()
+    folder = host.cache_folder()
+    if folder is None:
+        return None
+    of = {key: value for key, value in fingerprint().items() if key != INFORMATION}
     return folder / f"timing-{of['tensorrt']}-{sha256_bytes(canonical_json(of).encode())[:8]}.cache"

@@ -27,15 +27,16 @@ class Engine:
     def __init__(self, plan: bytes, *, host_code: bool = False, dla_core: int | None = None) -> None:
         trt = lib.library()
         self._cuda = _cuda.runtime()
-        self._log = lib.collector(trt)
-        runtime = lib.created(trt.Runtime, "runtime", self._log, self._log)
-        if host_code:
-            runtime.engine_host_code_allowed = True
-        if dla_core is not None:
-            runtime.DLA_core = dla_core
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise lib.refusal("open the engine", self._log)
+        self._cuda.use_device()  # the caller's thread may have chosen another GPU
+        with lib.Operation().heard():
+            runtime = lib.created(trt.Runtime, "runtime")
+            if host_code:
+                runtime.engine_host_code_allowed = True
+            if dla_core is not None:
+                runtime.DLA_core = dla_core
+            engine = runtime.deserialize_cuda_engine(plan)
+            if engine is None:
+                raise lib.refusal("open the engine")
         self._tensors = tuple(tensor(trt, engine, index) for index in range(engine.num_io_tensors))
         self.specs = Specs(
             inputs=tuple(tensor.spec for tensor in self._tensors if tensor.is_input),
@@ -51,14 +52,19 @@ class Engine:
         where the two have one memory. To compare with copies there, say False.
         """
         shares = self._cuda.shares_memory() if shared is None else shared
-        context = Context(self._handle(), self._tensors, self.specs, self._cuda, self._log, graph=graph, shared=shares)
+        context = Context(self._handle(), self._tensors, self.specs, self._cuda, graph=graph, shared=shares)
         self._contexts.add(context)
         return context
 
     def information(self) -> str:
-        """The inspector's JSON; how much it holds was decided when the engine was built."""
-        inspector = self._handle().create_engine_inspector()
-        return str(inspector.get_engine_information(lib.library().LayerInformationFormat.JSON))
+        """The inspector's JSON; how much it holds was decided when the engine was built. Raises ModelError."""
+        try:
+            inspector = self._handle().create_engine_inspector()
+            return str(inspector.get_engine_information(lib.library().LayerInformationFormat.JSON))
+        except lib.UNREADABLE as error:  # a node's name that is no UTF-8, for one
+            raise ModelError(
+                f"TensorRT's inspector gives no text on the engine ({lib.reason(error)}); build it again."
+            ) from error
 
     def layer_times(self, inputs: Tensors, calls: int = 20) -> dict[str, float]:
         """Mean milliseconds per layer over `calls` calls after a first one, by the layer's name, in executed order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from edgeattn.artifact import sha256_bytes, sha256_file, write_atomic
 from edgeattn.backends import _tensorrt_inspect, _tensorrt_plan
 from edgeattn.backends import _tensorrt_library as lib
 from edgeattn.backends._tensorrt_build import build_plan
-from edgeattn.backends._tensorrt_device import fingerprint
+from edgeattn.backends._tensorrt_device import INFORMATION, fingerprint
 from edgeattn.backends._tensorrt_engine import Engine
 from edgeattn.backends._tensorrt_settings import BuildSettings
+from edgeattn.backends.base import read_description
 from edgeattn.errors import InputError, ModelError, storage_errors
 from edgeattn.progress import Progress
 
@@ -20,7 +22,12 @@ SCHEMA = "edgeattn.engine/1"
 PLAN, DESCRIPTION = "engine.plan", "engine.json"
 _NEEDED = {"plan_sha256", "onnx_sha256", "settings", "fingerprint", "layers", "macs", "notes"}
 # A version-compatible plan is of one GPU but not of one release of the software.
-_SOFTWARE = {"tensorrt", "cuda", "l4t"}
+_SOFTWARE = {"tensorrt", "l4t"}
+
+UNTRUSTED = (
+    "it is version-compatible, so it may hold code for the CPU, and nobody is known to vouch for it (a bundle's signer "
+    "does, where the key is given)"
+)
 
 Description = dict[str, Any]
 
@@ -30,14 +37,16 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
     built = build_plan(model, settings, progress)
     engine = engine_of(built.plan, settings)
     try:
-        executed = _tensorrt_inspect.layers(engine.information(), built.multiply_adds)
+        executed, notes = _executed(engine, built.multiply_adds)
     finally:
         engine.close()
     layers, macs = _tensorrt_inspect.totals(executed, built.multiply_adds)
     counted, unit = (macs, "multiply-adds") if macs else (layers, "layers")
-    notes = [*built.notes, *_tensorrt_inspect.notes(precision, counted, unit)]
-    if settings.dla_core is not None:
-        notes.append(_tensorrt_inspect.dla_note(executed))
+    if not notes:
+        notes += _tensorrt_inspect.notes(precision, counted, unit)
+        if settings.dla_core is not None:
+            notes.append(_tensorrt_inspect.dla_note(executed))
+    notes = [*built.notes, *notes]
     if settings.tf32:
         notes.append("FP32 products run with 10-bit mantissas (TF32).")
     return built.plan, {
@@ -56,6 +65,14 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
         "notes": notes,
         "warnings": list(built.warnings),
     }
+
+
+def _executed(engine: Engine, multiply_adds: Mapping[str, int]) -> tuple[list[_tensorrt_inspect.Layer], list[str]]:
+    """What runs, and a note where the inspector does not say it readably: that is no reason to have no engine."""
+    try:
+        return _tensorrt_inspect.layers(engine.information(), multiply_adds), []
+    except ModelError as error:
+        return [], [f"What the engine executes, and in which precision, is not known: {error}"]
 
 
 def write(out: Path, plan: bytes, description: Description) -> None:
@@ -79,11 +96,8 @@ def write(out: Path, plan: bytes, description: Description) -> None:
 def read(folder: Path) -> Description:
     """The description in `folder`. Raises ModelError."""
     path = folder / DESCRIPTION
-    try:
-        engine = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as a description of an engine; build the model again.") from error
-    if not isinstance(engine, dict) or engine.get("schema") != SCHEMA or not engine.keys() >= _NEEDED:
+    engine = read_description(path, "build the model again")
+    if engine.get("schema") != SCHEMA or not engine.keys() >= _NEEDED:
         raise ModelError(f"{path} is no complete {SCHEMA} of TensorRT; build the model again.")
     return engine
 
@@ -107,7 +121,7 @@ def mismatch(folder: Path, description: Description) -> str | None:
     if reason := _tensorrt_plan.unusable(head, lib.library().__version__, newer_is_fine=newer):
         return reason
     here, there = fingerprint(), description["fingerprint"]
-    compared = (here.keys() | there.keys()) - (_SOFTWARE if newer else set())
+    compared = (here.keys() | there.keys()) - {INFORMATION} - (_SOFTWARE if newer else set())
     if differing := sorted(key for key in compared if here.get(key) != there.get(key)):
         return "; ".join(
             f"{key} is '{here.get(key)}', the engine was built for '{there.get(key)}'" for key in differing
@@ -115,8 +129,13 @@ def mismatch(folder: Path, description: Description) -> str | None:
     return None
 
 
-def opened(folder: Path, description: Description) -> Engine | str:
-    """The engine, or why it cannot be used here. TensorRT sees the plan only when all that is known of it fits."""
+def opened(folder: Path, description: Description, *, trusted: bool) -> Engine | str:
+    """The engine, or why it cannot be used here. TensorRT sees the plan only when all that is known of it fits.
+
+    `trusted`: it was built on this machine, or is of a bundle whose signature was checked. A version-compatible plan
+    carries code that runs on the CPU as this user; hashes, which whoever wrote the plan wrote too, say nothing of that
+    code, so without `trusted` such a plan is never given to TensorRT.
+    """
     if reason := mismatch(folder, description):
         return reason
     try:
@@ -125,12 +144,15 @@ def opened(folder: Path, description: Description) -> Engine | str:
         return f"{PLAN} cannot be read ({error.strerror})"
     if sha256_bytes(plan) != description["plan_sha256"]:
         return f"{PLAN} is truncated or was altered"
+    settings = settings_of(folder, description)
+    if settings.version_compatible and not trusted:
+        return UNTRUSTED
     try:
-        return engine_of(plan, settings_of(folder, description))
+        return engine_of(plan, settings)
     except ModelError as error:
         return str(error).rstrip(".")
 
 
 def engine_of(plan: bytes, settings: BuildSettings) -> Engine:
-    """Open a plan that was built with `settings`."""
+    """Open a plan that was built with `settings`, on this machine or by somebody who is trusted (see `opened`)."""
     return Engine(plan, host_code=settings.version_compatible, dla_core=settings.dla_core)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeattn.backends._tensorrt_library import UNREADABLE, reason
 from edgeattn.backends._tensorrt_network import onnx_names
 from edgeattn.errors import ModelError
 
@@ -55,9 +56,15 @@ def layers(text: str, multiply_adds: Mapping[str, int]) -> list[Layer]:
     several to the one that is a product.
     """
     try:
-        entries = list(json.loads(text)["Layers"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError("TensorRT's inspector gave no list of layers for the engine; build it again.") from error
+        return _layers(text, multiply_adds)
+    except UNREADABLE as error:
+        raise ModelError(
+            f"TensorRT's inspector gave no list of layers for the engine ({reason(error)}); build it again."
+        ) from error
+
+
+def _layers(text: str, multiply_adds: Mapping[str, int]) -> list[Layer]:
+    entries = list(json.loads(text, strict=False)["Layers"])  # metadata hold control characters, in some versions bare
     detailed = [entry if isinstance(entry, dict) else {"Name": str(entry)} for entry in entries]
     computing = [entry for entry in detailed if entry.get("LayerType") not in _MOVES_DATA]
     homes = _homes(computing, multiply_adds)

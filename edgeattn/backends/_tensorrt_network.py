@@ -25,30 +25,30 @@ _CURE = (
 _ONNX_NAME = re.compile(r"\[ONNX Layer: (.*?)\]")
 
 
-def create(trt: Any, builder: Any, log: Any) -> Any:
+def create(trt: Any, builder: Any) -> Any:
     """An empty network whose types are those of the graph.
 
     The flag's number differs between versions; from 11 on every network is of this kind and the flag changes nothing.
     """
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     if network is None:
-        raise lib.refusal("create a network", log)
+        raise lib.refusal("create a network")
     return network
 
 
-def read(trt: Any, network: Any, model: Path, log: Any) -> None:
+def read(trt: Any, network: Any, model: Path) -> None:
     """Fill `network` from an ONNX file, its external data beside it. Raises ModelError naming the node."""
-    parser = trt.OnnxParser(network, log)
+    parser = trt.OnnxParser(network, lib.logger(trt))
     if not parser.parse_from_file(str(model)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise _parse_error(trt, model, errors, log)
+        raise _parse_error(trt, model, errors)
     if not network.num_outputs:
         raise ModelError(f"{model} holds no graph; export the model again.")
 
 
-def _parse_error(trt: Any, model: Path, errors: list[Any], log: Any) -> ModelError:
+def _parse_error(trt: Any, model: Path, errors: list[Any]) -> ModelError:
     if not errors:
-        return lib.refusal(f"read {model}", log)
+        return lib.refusal(f"read {model}")
     # What comes first caused the rest; an error of the whole file has no operator.
     first = next((error for error in errors if error.node_operator()), errors[0])
     operator = first.node_operator()
@@ -66,15 +66,27 @@ def onnx_names(metadata: str) -> list[str]:
     return _ONNX_NAME.findall(metadata)
 
 
-def multiply_adds(trt: Any, network: Any) -> dict[str, int]:
-    """Multiply-adds of every convolution and matrix product, by the ONNX node's name; a dynamic size counts as 1."""
+def multiply_adds(trt: Any, network: Any) -> tuple[dict[str, int], list[str]]:
+    """Multiply-adds of every convolution and matrix product, by the ONNX node's name; a dynamic size counts as 1.
+
+    And notes on what could not be counted: that is no reason to build nothing.
+    """
     counts: Counter[str] = Counter()
+    failures: list[Exception] = []
     for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if count := _layer(trt, layer):
-            names = onnx_names(layer.metadata)
-            counts[names[0] if names else layer.name] += count
-    return dict(counts)
+        try:
+            layer = network.get_layer(index)
+            if count := _layer(trt, layer):
+                names = onnx_names(layer.metadata)
+                counts[names[0] if names else layer.name] += count
+        except lib.UNREADABLE as error:
+            failures.append(error)
+    if not failures:
+        return dict(counts), []
+    why = lib.reason(failures[0])
+    return dict(counts), [
+        f"The multiply-adds of {len(failures)} of {network.num_layers} layers could not be counted ({why})."
+    ]
 
 
 def _layer(trt: Any, layer: Any) -> int:

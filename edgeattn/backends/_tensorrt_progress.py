@@ -7,14 +7,19 @@ the builder to stop: `step_complete` returns False, the builder returns without 
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from edgeattn.progress import Progress
 
 _Result = TypeVar("_Result")
 _TOLD_EVERY_S = 0.1
+_INTERRUPTED = 130  # a shell's code for what SIGINT ended
 
 
 class Watch:
@@ -29,6 +34,10 @@ class Watch:
     def cancel(self) -> None:
         self._cancelled.set()
 
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
     def start(self, phase: str, steps: int) -> None:
         with self._lock:
             self._phases[phase] = (0, max(steps, 1))
@@ -39,7 +48,7 @@ class Watch:
             if phase in self._phases:
                 steps = self._phases[phase][1]
                 self._phases[phase] = (min(step + 1, steps), steps)
-        return not self._cancelled.is_set()
+        return not self.cancelled
 
     def finish(self, phase: str) -> None:
         with self._lock:
@@ -55,10 +64,30 @@ class Watch:
             progress(*told)
 
 
-def monitor(trt: Any, watch: Watch) -> Any | None:
-    """TensorRT's `IProgressMonitor` that feeds `watch`; None in a version without one."""
-    if not hasattr(trt, "IProgressMonitor"):
-        return None
+_running: list[tuple[Watch, threading.Event]] = []  # builders, and the event that says that one has ended
+
+
+@atexit.register
+def _end_under_builders() -> None:
+    """Let no builder call back into a Python that is being taken down: that ends in SIGABRT or SIGSEGV.
+
+    One that was told to stop and not waited for (a second Ctrl-C) is left behind at once, with all that the process
+    still had to do; any other one is told to stop and waited for.
+    """
+    for watch, ended in _running.copy():
+        with suppress(KeyboardInterrupt):
+            if not watch.cancelled:
+                watch.cancel()
+                ended.wait()
+        if not ended.is_set():
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError, AttributeError):  # closed, or none
+                    stream.flush()
+            os._exit(_INTERRUPTED)
+
+
+def monitor(trt: Any, watch: Watch) -> Any:
+    """TensorRT's `IProgressMonitor` that feeds `watch`."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the package has no types
         def __init__(self) -> None:
@@ -79,20 +108,23 @@ def monitor(trt: Any, watch: Watch) -> Any | None:
 def watched(call: Callable[[], _Result], watch: Watch, progress: Progress, text: str) -> _Result:
     """`call()` in a thread, telling of `watch` meanwhile; what it raises, and what `progress` raises, is raised here.
 
-    On an interrupt, or an error of the listener, the builder is asked to stop and waited for; a second interrupt does
-    not wait.
+    On an interrupt, or an error of the listener, the builder is asked to stop and waited for. A second interrupt does
+    not wait; if the builder is still at it when the process ends, see `_end_under_builders`.
     """
     results: list[_Result] = []
     errors: list[BaseException] = []
     # Not Thread.join: interrupted once, it takes the thread for ended (CPython 3.10 and 3.11).
     ended = threading.Event()
+    running = (watch, ended)
 
     def run() -> None:
+        _running.append(running)
         try:
             results.append(call())
         except BaseException as error:  # raised again below, in the thread that asked
             errors.append(error)
         finally:
+            _running.remove(running)
             ended.set()
 
     watch.tell(progress, text)

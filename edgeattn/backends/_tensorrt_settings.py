@@ -48,10 +48,17 @@ class BuildSettings:
             ("avg_timing_iterations", 1, None),
         ):
             value = getattr(self, name)
+            if value is not None and type(value) is not int:
+                raise InputError(f"The build setting {name} must be a whole number, got {value!r}.")
             if value is not None and (value < low or (high is not None and value > high)):
                 limits = f"{low} to {high}" if high is not None else f"{low} or more"
                 raise InputError(f"The build setting {name} must be {limits}, got {value}.")
+        for name in ("version_compatible", "refittable", "tf32"):
+            if type(getattr(self, name)) is not bool:  # a text would count as yes, and the first one lets code run
+                raise InputError(f"The build setting {name} must be True or False, got {getattr(self, name)!r}.")
         for name, shapes in self.profiles.items():
+            if any(type(size) is not int for shape in shapes for size in shape):
+                raise InputError(f"The profile of input '{name}' must be of whole numbers, got {shapes}.")
             smallest, usual, largest = shapes
             same_rank = len(smallest) == len(usual) == len(largest)
             if not same_rank or not all(
@@ -73,7 +80,7 @@ class BuildSettings:
         """The settings of an engine's description. Raises InputError, TypeError or ValueError when it is none."""
         profiles: dict[str, Range] = {}
         for name, shapes in value.get("profiles", {}).items():
-            smallest, usual, largest = (tuple(int(size) for size in shape) for shape in shapes)
+            smallest, usual, largest = map(tuple, shapes)
             profiles[name] = (smallest, usual, largest)
         known = {entry.name for entry in fields(cls)} - {"profiles", "timing_cache"}
         rest = {name: value[name] for name in known & value.keys()}

@@ -6,7 +6,8 @@ NumPy in, NumPy out: a check or a camera never sees more of a library than this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -92,6 +93,53 @@ class Compiler(Backend, Protocol):
     def compile(self, model: Path, out: Path, *, precision: str, threads: int, progress: Progress = silent) -> Compiled:
         """Compile the ONNX file `model` into the folder `out`. Raises ModelError, MissingLibrary."""
         ...
+
+
+def _by_name(value: Any, kind: type) -> bool:
+    return isinstance(value, dict) and all(type(entry) is kind for entry in value.values())
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _executed(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(layer, dict)
+        and all(isinstance(layer.get(key), str) for key in ("name", "kind", "precision"))
+        and _texts(layer.get("nodes", []))
+        for layer in value
+    )
+
+
+_Kind = tuple[Callable[[Any], bool], str]
+_TEXT: _Kind = (lambda value: isinstance(value, str), "a text")
+_COUNTS: _Kind = (lambda value: _by_name(value, int), "whole numbers by name")
+_DESCRIBED: dict[str, _Kind] = {
+    **dict.fromkeys(("plan_sha256", "onnx_sha256", "blob_sha256", "inference_precision"), _TEXT),
+    **dict.fromkeys(("layers", "macs"), _COUNTS),
+    "fingerprint": (lambda value: _by_name(value, str), "texts by name"),
+    "settings": (lambda value: isinstance(value, dict), "values by name"),
+    "notes": (_texts, "a list of texts"),
+    "executed": (_executed, "a list of layers with name, kind, precision and nodes"),
+}
+
+
+def read_description(path: Path, cure: str) -> dict[str, Any]:
+    """An engine's `engine.json`: what is in it is of the kind that its readers count on; what is not, is for them.
+
+    It may come from anywhere, in a bundle or beside a model. Raises ModelError, which ends with `cure`.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as a description of an engine; {cure}.") from error
+    if not isinstance(described, dict):
+        raise ModelError(f"{path} is no description of an engine, which is a JSON object; {cure}.")
+    for name, (fits, words) in _DESCRIBED.items():
+        if name in described and not fits(described[name]):
+            raise ModelError(f"{path} is no description of an engine ('{name}' must be {words}); {cure}.")
+    return described
 
 
 def check_inputs(specs: Specs, inputs: Tensors) -> None:

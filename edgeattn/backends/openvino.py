@@ -18,7 +18,7 @@ from edgeattn import errors, host
 from edgeattn.artifact import sha256_bytes, sha256_file
 from edgeattn.backends._openvino_library import compiled, core, library, read, translated
 from edgeattn.backends._openvino_runner import OpenvinoRunner
-from edgeattn.backends.base import MODEL, Compiled, Runner, last_line
+from edgeattn.backends.base import MODEL, Compiled, Runner, last_line, read_description
 from edgeattn.errors import InputError, MachineError, ModelError, NoEngine
 from edgeattn.progress import Progress, silent
 
@@ -127,11 +127,13 @@ def build_here(
     return compiled
 
 
-def load(folder: Path, *, threads: int, build: bool = True, progress: Progress = silent) -> Runner:
+def load(
+    folder: Path, *, threads: int, build: bool = True, trusted: bool = False, progress: Progress = silent
+) -> Runner:
     """The engine in `folder`; without an `engine.json`, its `model.onnx` in the precision OpenVINO chooses.
 
-    Without `build` no graph is compiled: NoEngine says why it would have to be. Raises ModelError when there is neither
-    engine nor model, or when what there is cannot be used.
+    Without `build` no graph is compiled: NoEngine says why it would have to be. `trusted` changes nothing here. Raises
+    ModelError when there is neither engine nor model, or when what there is cannot be used.
     """
     model, here = folder / MODEL, folder / BUILT_HERE
     own = _description(folder) if (folder / DESCRIPTION).exists() else None
@@ -193,11 +195,8 @@ def _release() -> str:
 
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
-    try:
-        engine = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read as a description of an engine; compile the model again.") from error
-    if not isinstance(engine, dict) or engine.get("schema") != SCHEMA or not engine.keys() >= _NEEDED:
+    engine = read_description(path, "compile the model again")
+    if engine.get("schema") != SCHEMA or not engine.keys() >= _NEEDED:
         raise ModelError(f"{path} is no complete {SCHEMA}; compile the model again with this version of edgeattn.")
     return engine
 

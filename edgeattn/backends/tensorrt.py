@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from edgeattn.backends._tensorrt_engine import Engine
 from edgeattn.backends._tensorrt_folder import DESCRIPTION, PLAN, SCHEMA
 from edgeattn.backends._tensorrt_settings import BuildSettings
 from edgeattn.backends.base import MODEL, Compiled, Specs, Tensors
-from edgeattn.errors import MachineError, ModelError, NoEngine, StorageError
+from edgeattn.errors import InputError, MachineError, ModelError, NoEngine, StorageError
 from edgeattn.file_lock import locked
 from edgeattn.progress import Progress, silent
 
@@ -88,8 +88,15 @@ def build(
 
 
 def check_options(options: Mapping[str, int]) -> None:
-    """Raise InputError unless `options` are fields of `BuildSettings` within their ranges."""
-    BuildSettings(**options)  # type: ignore[arg-type]  # numbers and switches, of the fields that are such
+    """Raise InputError unless `options` are numbers or switches of `BuildSettings`, within their ranges."""
+    _settings(options, None)
+
+
+def _settings(options: Mapping[str, int], cache: Path | None) -> BuildSettings:
+    known = {entry.name for entry in fields(BuildSettings)} - {"timing_cache", "profiles"}
+    if unknown := sorted(options.keys() - known):
+        raise InputError(f"TensorRT has no build option {unknown[0]}; it has {', '.join(sorted(known))}.")
+    return BuildSettings(**options, timing_cache=cache)  # type: ignore[arg-type]  # its fields that are such
 
 
 def build_here(
@@ -106,24 +113,29 @@ def build_here(
 
     `threads` changes nothing here.
     """
-    settings = BuildSettings(**options, timing_cache=None if fresh else timing_cache())  # type: ignore[arg-type]
-    return build(model, out, settings, progress, precision=precision)
+    return build(model, out, _settings(options, None if fresh else timing_cache()), progress, precision=precision)
 
 
-def open_engine(folder: Path) -> Engine:
-    """The engine in `folder`, for several streams and for inspection. Raises ModelError when it cannot be used here."""
-    opened = folders.opened(folder, folders.read(folder))
+def open_engine(folder: Path, *, trusted: bool = False) -> Engine:
+    """The engine in `folder`, for several streams and for inspection. Raises ModelError when it cannot be used here.
+
+    `trusted`: you built it, or know who did; a version-compatible one is opened only then, since it can hold code.
+    """
+    opened = folders.opened(folder, folders.read(folder), trusted=trusted)
     if isinstance(opened, str):
         raise ModelError(f"The engine in {folder} cannot be used here: {opened}. Build it on this machine.")
     return opened
 
 
-def load(folder: Path, *, threads: int, build: bool = True, progress: Progress = silent) -> TensorrtRunner:
+def load(
+    folder: Path, *, threads: int, build: bool = True, trusted: bool = False, progress: Progress = silent
+) -> TensorrtRunner:
     """The engine in `folder`; where it cannot be used here, or there is none, its `model.onnx` built for this GPU.
 
     A build takes minutes, so it is kept in `built-here` and used from then on, before the folder's own engine. Without
-    `build` nothing is built: NoEngine says why it would have to be. `threads` changes nothing here. Raises ModelError
-    when there is neither engine nor model, or when what there is cannot be used.
+    `build` nothing is built: NoEngine says why it would have to be. `trusted`: see `open_engine`; what was built here
+    is. `threads` changes nothing here. Raises ModelError when there is neither engine nor model, or when what there is
+    cannot be used.
     """
     model, here = folder / MODEL, folder / BUILT_HERE
     description = folders.read(folder) if (folder / DESCRIPTION).exists() else None
@@ -133,7 +145,7 @@ def load(folder: Path, *, threads: int, build: bool = True, progress: Progress =
         return TensorrtRunner(*found, rebuilt=why, engine_folder=here)
     settings, reason = BuildSettings(), None
     if description is not None:
-        opened = folders.opened(folder, description)
+        opened = folders.opened(folder, description, trusted=trusted)
         if not isinstance(opened, str):
             return TensorrtRunner(opened, tuple(description["notes"]), engine_folder=folder)
         settings, reason = folders.settings_of(folder, description), opened
@@ -225,13 +237,15 @@ def _found(here: Path, model: Path) -> tuple[Engine, tuple[str, ...]] | str | No
 
     With whatever settings it was built: somebody may have built it there with their own.
     """
+    if not (here / DESCRIPTION).exists():
+        return None
     try:
         description = folders.read(here)
-    except ModelError:  # none yet
-        return None
-    if description["onnx_sha256"] != sha256_file(model):
-        return "what was built here is of another model"
-    opened = folders.opened(here, description)
+        if description["onnx_sha256"] != sha256_file(model):
+            return "what was built here is of another model"
+        opened = folders.opened(here, description, trusted=True)
+    except ModelError as error:  # a description that says nothing usable is that of no engine
+        opened = str(error).rstrip(".")
     if isinstance(opened, str):
         return f"what was built here does not fit: {opened}"
     return opened, tuple(description["notes"])

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeattn import host
 from edgeattn.artifact import sha256_file, write_atomic
 from edgeattn.bundle.manifest import MODEL
 from edgeattn.bundle.reader import Bundle
@@ -44,7 +45,7 @@ def place_engine(bundle: Bundle, *, keep: bool = False) -> EngineFolder:
     `keep` no temporary folder will do: what is built there must be found again.
     """
     placed = _placed_names(bundle)
-    root = _root()
+    root = host.cache_folder()
     if root is None and keep:
         raise StorageError("This user has no home folder to keep engines in; name one with EDGEATTN_CACHE=FOLDER.")
     if root is not None:
@@ -71,16 +72,6 @@ def place_engine(bundle: Bundle, *, keep: bool = False) -> EngineFolder:
     return EngineFolder(Path(temporary.name), temporary)
 
 
-def _root() -> Path | None:
-    """Where engines are kept between runs; None where this user has no home."""
-    if chosen := os.environ.get("EDGEATTN_CACHE"):
-        return Path(chosen)
-    try:
-        return Path.home() / ".cache" / "edgeattn"
-    except RuntimeError:
-        return None
-
-
 def _placed_names(bundle: Bundle) -> Mapping[str, str]:
     """Name in the folder -> name in the bundle."""
     manifest = bundle.manifest
@@ -92,6 +83,11 @@ def _placed_names(bundle: Bundle) -> Mapping[str, str]:
         if not name.startswith(prefix):
             continue
         short = name[len(prefix) :]
+        if "/" in short:  # where this machine keeps the engines that it built itself, and trusts them
+            raise BundleError(
+                f"The bundle {bundle.path} holds '{name}' in a folder below its engine's, where none belongs; do not "
+                "use it."
+            )
         if short in placed and entry.sha256 != manifest.files[placed[short]].sha256:
             raise BundleError(f"The bundle {bundle.path} holds two different files '{short}'; build it again.")
         placed.setdefault(short, name)

@@ -165,16 +165,17 @@ def _opener(bundle: Bundle, *, build: bool, progress: Progress) -> Callable[...,
     if builder is None:
         return backend.load
 
-    def open_built(folder: Path, *, threads: int) -> Runner:
+    def open_engine(folder: Path, *, threads: int) -> Runner:
         try:
-            return builder.load(folder, threads=threads, build=build, progress=progress)
+            trusted = bundle.signed == "verified"
+            return builder.load(folder, threads=threads, build=build, trusted=trusted, progress=progress)
         except NoEngine as error:
             raise BundleError(
                 f"The bundle {bundle.path} has no engine for this machine ({error.reason}), and none may be built "
                 f"(build=False); build it, once, with: python -m edgeattn.runtime build {bundle.path}."
             ) from error
 
-    return open_built
+    return open_engine
 
 
 def threads_of(asked: int | None) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from edgeattn.backends import base
 from edgeattn.backends.base import Backend, Compiled, Runner
-from edgeattn.errors import ModelError
 from edgeattn.progress import Progress, silent
 
 DESCRIPTION = "engine.json"
@@ -48,8 +47,12 @@ class OnDevice(Protocol):
         """Build `model` into the folder `out`; `fresh`: without what earlier builds measured."""
         ...
 
-    def load(self, folder: Path, *, threads: int, build: bool, progress: Progress = silent) -> Runner:
-        """As every backend's; without `build` NoEngine says why an engine would have to be built."""
+    def load(self, folder: Path, *, threads: int, build: bool, trusted: bool, progress: Progress = silent) -> Runner:
+        """As every backend's; without `build` NoEngine says why an engine would have to be built.
+
+        `trusted`: the engine in `folder` was built on this machine, or is of a bundle whose signature was checked. One
+        that can hold code of its own is opened only then; one in `BUILT_HERE` always, for nothing else puts it there.
+        """
         ...
 
 
@@ -60,10 +63,4 @@ def builds(backend: Backend) -> OnDevice | None:
 
 def read_description(folder: Path) -> dict[str, Any]:
     """The `engine.json` in `folder`. Raises ModelError."""
-    path = folder / DESCRIPTION
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} cannot be read as a description of an engine; build it again with --force."
-        ) from error
+    return base.read_description(folder / DESCRIPTION, "build it again with --force")

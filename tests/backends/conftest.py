@@ -74,9 +74,9 @@ def conv2d(x, w, b):
 def camera() -> Entry:
     """uint8 frames in, as every exported graph has it: layout, type and range are changed inside."""
     nodes = [
-        node("Transpose", ["frame"], ["chw"], perm=[0, 3, 1, 2]),
-        node("Cast", ["chw"], ["float"], to=FLOAT),
-        node("Sub", ["float", "mean"], ["centred"]),
+        node("Cast", ["frame"], ["float"], to=FLOAT),  # first of all: nothing else of TensorRT's reads UINT8
+        node("Transpose", ["float"], ["chw"], perm=[0, 3, 1, 2]),
+        node("Sub", ["chw", "mean"], ["centred"]),
         node("Div", ["centred", "scale"], ["image"]),
     ]
     constants = {"mean": np.float32(120), "scale": np.float32(64)}

@@ -7,6 +7,7 @@
 * Work given to a stream is done when the stream is synchronized and not before: a result read too early is not there,
   an input overwritten too early is wrong.
 * Work that is being recorded is not done at all; a recording can be launched once it was prepared.
+* A thread has a GPU of its own; work for a stream must come from a thread that has the stream's.
 * Freed memory stays allocated and is filled with 0xDD; whoever still uses it is found out.
 
 What must not happen is collected in `violations`, for an exception cannot leave a C function; a test asserts that the
@@ -16,6 +17,7 @@ list is empty. A stand-in never counts as a result: no GPU is involved.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass, field
@@ -25,7 +27,6 @@ OUT, INT = POINTER(c_void_p), POINTER(c_int)
 # cuda_runtime_api.h of CUDA 11.8, 12.6, 12.9 and 13.5, where they are the same; enums are passed as int.
 HEADER: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "cudaDeviceGetAttribute": (c_int, (INT, c_int, c_int)),
-    "cudaDriverGetVersion": (c_int, (INT,)),
     "cudaFree": (c_int, (c_void_p,)),
     "cudaFreeHost": (c_int, (c_void_p,)),
     "cudaGetDeviceCount": (c_int, (INT,)),
@@ -85,6 +86,7 @@ class Operation:
 
 @dataclass
 class StreamState:
+    device: int = 0
     queue: list[Operation] = field(default_factory=list)
     capture: list[Operation] | None = None
     invalid: bool = False
@@ -98,6 +100,7 @@ class Gpu:
     capability: tuple[int, int] = (8, 7)
     multiprocessors: int = 8
     integrated: bool = False
+    maps_host_memory: bool = True
     memory: int = 8 << 30
     count: int = 1
     runtime: int = 12060
@@ -116,8 +119,9 @@ class FakeCudart:
         self.streams: dict[int, StreamState] = {}
         self.graphs: dict[int, list[Operation]] = {}
         self.executables: dict[int, list[Operation]] = {}
-        self.sticky = 0
+        self.sticky = self.last_error = 0
         self._texts: dict[bytes, Any] = {}
+        self._thread = threading.local()
         self._handles = iter(range(0x1000, 1 << 30, 16))
         self._next_on_gpu = _FIRST_ON_GPU
         for name, (result, arguments) in HEADER.items():
@@ -183,6 +187,8 @@ class FakeCudart:
     def enqueue(self, stream: int, what: str, run: Callable[[], None]) -> None:
         """Give work to a stream, or to the recording that it is at."""
         assert stream in self.streams, f"{what} was given to {stream:#x}, which is no stream"
+        made_on = self.streams[stream].device
+        assert made_on == self.device, f"{what} was given to a stream of GPU {made_on} by a thread of {self.device}"
         state = self.streams[stream]
         (state.queue if state.capture is None else state.capture).append(Operation(what, run))
 
@@ -196,7 +202,9 @@ class FakeCudart:
     # libcudart.
 
     def _cudaGetLastError(self) -> int:  # noqa: N802 - as CUDA calls it; so below
-        return 0
+        """The error is told once and forgotten; one that stays is told to whoever asks next, TensorRT among them."""
+        told, self.last_error = self.last_error, 0
+        return told
 
     def _cudaGetDeviceCount(self, count: Any) -> int:  # noqa: N802
         count[0] = self.gpu.count
@@ -204,15 +212,25 @@ class FakeCudart:
 
     def _cudaSetDevice(self, device: int) -> None:  # noqa: N802
         assert 0 <= device < self.gpu.count, f"there is no GPU {device}"
+        self._thread.device = device
+
+    @property
+    def device(self) -> int:
+        """The calling thread's GPU."""
+        return getattr(self._thread, "device", 0)
 
     def _cudaRuntimeGetVersion(self, version: Any) -> None:  # noqa: N802
         version[0] = self.gpu.runtime
 
-    _cudaDriverGetVersion = _cudaRuntimeGetVersion  # noqa: N815
-
     def _cudaDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:  # noqa: N802
         gpu = self.gpu
-        known = {16: gpu.multiprocessors, 18: int(gpu.integrated), 19: 1, 75: gpu.capability[0], 76: gpu.capability[1]}
+        known = {
+            16: gpu.multiprocessors,
+            18: int(gpu.integrated),
+            19: int(gpu.maps_host_memory),
+            75: gpu.capability[0],
+            76: gpu.capability[1],
+        }
         value[0] = known.get(attribute, 0)
         return 0 if attribute in known and device == 0 else 1
 
@@ -225,6 +243,7 @@ class FakeCudart:
 
     def _cudaMalloc(self, out: Any, size: int) -> None:  # noqa: N802
         assert size, "an allocation of nothing has no address"
+        assert self.device == 0, f"memory was asked of GPU {self.device}, the engine is on 0"
         out[0] = self._block(size, "device").address
 
     def _cudaHostAlloc(self, out: Any, size: int, flags: int) -> None:  # noqa: N802
@@ -276,8 +295,9 @@ class FakeCudart:
         self.enqueue(stream or 0, f"copy {size} {'to device' if kind == 1 else 'to host'}", copy)
 
     def _cudaStreamCreateWithFlags(self, out: Any, flags: int) -> None:  # noqa: N802
+        assert flags == 1, "a stream that waits for the default one, where somebody else's work may be"
         handle = next(self._handles)
-        self.streams[handle] = StreamState()
+        self.streams[handle] = StreamState(self.device)
         out[0] = handle
 
     def _cudaStreamDestroy(self, stream: int | None) -> None:  # noqa: N802
@@ -310,6 +330,7 @@ class FakeCudart:
         recorded, state.capture = state.capture, None
         if state.invalid:
             out[0] = None
+            self.last_error = 901
             return 901
         handle = next(self._handles)
         self.graphs[handle] = recorded

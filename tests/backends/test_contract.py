@@ -6,6 +6,7 @@ that the backend calls what the version has and hands over the right bytes, not 
 
 import importlib
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,9 +20,7 @@ def loads_onnx(name):
     return hasattr(importlib.import_module(f"edgeattn.backends.{name}"), "MODEL")
 
 
-STAND_INS = [
-    f"tensorrt {version} (stand-in)" for version in ("10.3.0", "10.7.0", "10.13.3", "10.16.1", "11.0.0", "11.4.0")
-]
+STAND_INS = [f"tensorrt {version} (stand-in)" for version in sys.modules["trt_fake"].VERSIONS]
 
 
 @pytest.fixture(params=[*(name for name in backends.names() if loads_onnx(name)), *STAND_INS])
@@ -30,8 +29,9 @@ def backend(request):
     module = importlib.import_module(f"edgeattn.backends.{name}")
     if version:
         pytest.importorskip("onnxruntime", reason="the stand-in computes with it (edgeattn[train])")
-        of_onnx = sys.modules["trt_world"].of_onnx
-        request.getfixturevalue("install_world")(version.split()[0], of_onnx)
+        version = version.split()[0]
+        of_onnx = partial(sys.modules["trt_world"].of_onnx, version=version)
+        request.getfixturevalue("install_world")(version, of_onnx)
     if reason := module.missing():
         pytest.skip(reason)
     return module
@@ -166,3 +166,12 @@ def test_an_unusable_file_is_one_sentence_that_names_it(backend, zoo, tmp_path, 
     assert "\n" not in message
     assert "Traceback" not in message
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("version", sys.modules["trt_fake"].VERSIONS)
+def test_the_stand_in_takes_no_graph_that_tensorrt_would_not(install_world, zoo, tmp_path, version):
+    """So that the models of these tests are ones that the true library can be tried with."""
+    backend = importlib.import_module("edgeattn.backends.tensorrt")
+    install_world(version, partial(sys.modules["trt_world"].of_onnx, version=version))
+    with pytest.raises(ModelError, match=r"node 'xq' \(QuantizeLinear\): It has a uint8 zero point"):
+        backend.load(zoo["quantized_conv"].write(tmp_path), threads=1)

@@ -50,6 +50,14 @@ def test_what_a_gpu_is(found):
     assert library.violations == []
 
 
+@pytest.mark.parametrize(
+    ("integrated", "maps", "shares"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_memory_is_shared_only_where_the_gpu_reaches_it(found, integrated, maps, shares):
+    found({"libcudart.so.12": cudart.FakeCudart(cudart.Gpu(integrated=integrated, maps_host_memory=maps))})
+    assert _cuda.runtime().shares_memory() is shares
+
+
 def test_the_names_and_types_are_those_of_the_headers():
     results = {name: ctypes.c_char_p if name in _cuda._TEXTS else ctypes.c_int for name in _cuda._SIGNATURES}
     assert {name: (results[name], arguments) for name, arguments in _cuda._SIGNATURES.items()} == cudart.HEADER

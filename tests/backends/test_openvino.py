@@ -233,7 +233,7 @@ def test_a_mistake_of_ours_is_no_reason_to_build_it_again(engine, zoo, monkeypat
     ("content", "says"),
     [
         ("{", "cannot be read as a description"),
-        ("[]", "no complete edgeattn.engine/1"),
+        ("[]", "is no description of an engine, which is a JSON object"),
         ('{"schema": "edgeattn.engine/1"}', "no complete edgeattn.engine/1"),
         ('{"schema": "edgeattn.engine/9"}', "no complete edgeattn.engine/1"),
     ],

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -21,7 +22,8 @@ from edgeattn.artifact import sha256_bytes, sha256_file
 from edgeattn.backends import _cuda, _tensorrt_progress
 from edgeattn.backends import tensorrt as backend
 from edgeattn.backends.tensorrt import BuildSettings
-from edgeattn.errors import InputError, MachineError, MissingLibrary, ModelError, StorageError
+from edgeattn.errors import InputError, MachineError, MissingLibrary, ModelError, NoEngine, StorageError
+from edgeattn.runtime import on_device
 
 fake, world_of = sys.modules["trt_fake"], sys.modules["trt_world"]
 Gpu = sys.modules["cudart_fake"].Gpu
@@ -218,7 +220,7 @@ def test_every_setting_reaches_the_builder(world, model, tmp_path):
     assert BuildSettings.from_json(made["settings"], timing_cache=None) == settings
 
 
-@pytest.mark.parametrize(("memory", "expected"), [(8 << 30, 2048), (4 << 30, 1024)])
+@pytest.mark.parametrize(("memory", "expected"), [(8 << 30, 2048), (4 << 30, 1024), (100 << 20, 64)])
 def test_a_board_that_shares_its_memory_gives_a_quarter(install_world, model, tmp_path, memory, expected):
     world = install_world("10.3.0", nets, Gpu(integrated=True, memory=memory))
     backend.build(model, tmp_path, BuildSettings())
@@ -292,6 +294,7 @@ def test_the_dla_takes_what_it_can_and_the_rest_is_named(world, model, tmp_path,
         "The DLA runs 1 of 3 layers, the GPU 2: __myl_Up_myl0_1, __myl_SoftMax_myl0_2.",
     )
     assert [layer["device"] for layer in described(tmp_path)["executed"]] == ["dla", "gpu", "gpu"]
+    backend.load(tmp_path, threads=1).close()  # on that core again: the stand-in sees to it
 
 
 def test_a_dla_that_is_not_there(world, model, tmp_path):
@@ -311,6 +314,41 @@ def test_multiply_adds_worked_by_hand(world, model, tmp_path, monkeypatch):
     monkeypatch.setitem(NETS, "many", Net(TWICE.inputs, TWICE.outputs, TWICE.compute, layers=layers))
     model.write_text("many")
     assert backend.build(model, tmp_path, BuildSettings()).macs == {"unknown": 10800 + 2400 + 400 + 84 + 112}
+
+
+def test_layers_that_cannot_be_counted_cost_no_engine(world, model, tmp_path, monkeypatch):
+    """A size that TensorRT does not know has -1 dimensions in some versions, and is a RuntimeError in others."""
+    unknown = replace(CONV, name="lost", inputs=(None,))
+    monkeypatch.setitem(NETS, "unknown", replace(TWICE, layers=(CONV, unknown, UP)))
+    model.write_text("unknown")
+    said = backend.build(model, tmp_path, BuildSettings())
+    assert said.macs == {"int8": 10800, "fp16": 2400}
+    assert said.notes[0].startswith("The multiply-adds of 1 of 3 layers could not be counted (")
+
+
+def test_names_that_are_no_text_cost_no_engine(world, model, tmp_path):
+    broken = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+    world.answers |= {"ILayer.metadata": broken, "EngineInspector.get_engine_information": broken}
+    said = backend.build(model, tmp_path / "out", BuildSettings(), precision="int8")
+    assert [note.partition(" (")[0] for note in said.notes] == [
+        "The multiply-adds of 2 of 2 layers could not be counted",
+        "What the engine executes, and in which precision, is not known: TensorRT's inspector gives no text on the "
+        "engine",
+    ]
+    assert (said.layers, said.macs, described(tmp_path / "out")["executed"]) == ({}, {}, [])
+    with pytest.raises(ModelError, match=r"gives no text on the engine \(UnicodeDecodeError: "):
+        backend.open_engine(tmp_path / "out").information()
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"Layers": 3}', '{"Layers": [{"Name": "a "quoted" name"}]}'])
+def test_an_inspector_that_says_nothing_readable_costs_no_engine(one, model, tmp_path, text):
+    one.answers["EngineInspector.get_engine_information"] = text
+    one.dla_cores = 1
+    said = backend.build(model, tmp_path, BuildSettings(dla_core=0), precision="int8")
+    assert [note for note in said.notes if "what" in note.lower()] == [said.notes[-1]]
+    assert said.notes[-1].startswith("What the engine executes, and in which precision, is not known: TensorRT's insp")
+    assert (said.layers, said.macs) == ({}, {"unknown": 13200})
+    backend.load(tmp_path, threads=1).close()
 
 
 # The timing cache.
@@ -442,10 +480,59 @@ def test_a_listener_that_fails_stops_the_build(one, model, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_a_version_without_a_monitor_builds_in_silence(one, model, tmp_path, monkeypatch):
-    monkeypatch.delattr(one.trt, "IProgressMonitor")
-    backend.build(model, tmp_path, BuildSettings())
-    assert len(one.configs) == 1
+UNDER_A_BUILDER = """
+import atexit, os, signal, sys, threading, time
+atexit.register(print, "Python is taken down")
+from edgeattn.backends import _tensorrt_progress as progress
+
+watch, told = progress.Watch(), threading.Event()
+
+def build():
+    told.set()
+    while True:  # a step that takes its time: it is asked to stop, and does not look
+        time.sleep(0.01)
+
+def interrupt():
+    told.wait()
+    for _ in range(int(sys.argv[1])):
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    progress.watched(build, watch, lambda *told: None, "building")
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(130)
+"""
+
+
+def test_a_second_ctrl_c_does_not_take_python_down_under_the_builder():
+    """The builder's thread would call its monitor in an interpreter that is being taken down: SIGABRT or SIGSEGV."""
+    command = [sys.executable, "-c", UNDER_A_BUILDER, "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 130)
+
+
+def test_a_builder_of_a_thread_that_nobody_waits_for_is_stopped_at_the_end():
+    program = """
+import threading, time
+from edgeattn.backends import _tensorrt_progress as progress
+watch, began = progress.Watch(), threading.Event()
+
+def build():
+    began.set()
+    while watch.step("Tactics", 0):
+        time.sleep(0.01)
+    print("stopped", flush=True)
+
+threading.Thread(
+    target=lambda: progress.watched(build, watch, lambda *told: None, "building"), daemon=True
+).start()
+began.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
 
 
 # What goes wrong while building.
@@ -565,6 +652,23 @@ def test_a_full_disk_leaves_the_engine_that_was_there(engine, model, monkeypatch
     backend.load(engine, threads=1).close()
 
 
+def test_a_build_that_is_killed_between_the_two_files_leaves_no_engine(engine, tmp_path, monkeypatch):
+    """The plan comes first: a plan without a description is no engine, a description without a plan a broken one."""
+    out, real = tmp_path / "out", Path.replace
+
+    def killed(path, target):
+        if (out / "engine.json") == target or (out / "engine.plan").exists():
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        backend.folders.write(out, (engine / "engine.plan").read_bytes(), described(engine))
+    assert [file.name for file in out.iterdir()] == ["engine.plan"]
+    with pytest.raises(ModelError, match="There is neither engine"):
+        backend.load(out, threads=1)
+
+
 # Opening.
 
 
@@ -660,6 +764,16 @@ def test_an_unusable_engine_is_built_again_from_the_graph_beside_it(one, engine,
     assert {name: after[name] for name in before} == before  # the bundle's own files are the bundle's
 
 
+def test_which_libcudart_was_found_first_changes_no_engine(engine, model):
+    """It depends on what else the process has loaded; neither engine nor timings are of another machine for it."""
+    timings = backend.timing_cache()
+    edit(engine, fingerprint={**backend.fingerprint(), "cuda": "13.0"})
+    backend.load(engine, threads=1).close()
+    _cuda.runtime()._functions["cudaRuntimeGetVersion"] = lambda version: setattr(version._obj, "value", 13000) or 0
+    assert backend.fingerprint()["cuda"] == "13.0"
+    assert backend.timing_cache() == timings
+
+
 def test_what_was_built_here_is_used_from_then_on(one, tmp_path):
     (tmp_path / "model.onnx").write_text("twice")
     for _ in range(2):
@@ -724,7 +838,7 @@ def test_a_version_compatible_plan_may_be_opened_by_a_newer_release(install_worl
     backend.build(model, tmp_path / "compatible", BuildSettings(version_compatible=True))
     new = install_world("10.13.3", nets)
     new._plans = old._plans
-    runner = backend.load(tmp_path / "compatible", threads=1)
+    runner = backend.load(tmp_path / "compatible", threads=1, trusted=True)
     assert runner.rebuilt is None
     runner.close()
     with pytest.raises(ModelError, match=r"built by TensorRT 10\.3\.0, here is 10\.13\.3\.9"):
@@ -742,7 +856,8 @@ def test_a_version_compatible_plan_may_be_opened_by_a_newer_release(install_worl
     ("content", "says"),
     [
         ("{", "cannot be read as a description"),
-        ("[]", "no complete edgeattn.engine/1"),
+        ("[]", "is no description of an engine, which is a JSON object"),
+        ("[" * 100_000, "cannot be read as a description"),
         ('{"schema": "edgeattn.engine/1"}', "no complete edgeattn.engine/1"),
         ('{"schema": "edgeattn.engine/9"}', "no complete edgeattn.engine/1"),
     ],
@@ -754,12 +869,101 @@ def test_a_broken_description_is_refused(engine, content, says):
 
 
 @pytest.mark.parametrize(
-    "settings", [[], {"optimization_level": 9}, {"profiles": {"x": [[1]]}}, {"tf32": None, "dla_core": "a"}]
+    "settings",
+    [
+        *(
+            {"optimization_level": 9},
+            {"optimization_level": 3.0},
+            {"workspace_mb": True},
+            {"avg_timing_iterations": "2"},
+        ),
+        *({"tf32": None}, {"dla_core": "a"}, {"version_compatible": 1}, {"version_compatible": "no"}),
+        *({"profiles": {"x": [[1]]}}, {"profiles": {"x": [[1], [1.5], [2]]}}, {"profiles": {"x": [["1"]] * 3}}),
+        *({"profiles": []}, {"profiles": {"x": 1}}, {"profiles": {"x": [[True]] * 3}}),
+    ],
 )
-def test_broken_settings_are_refused(engine, settings):
+def test_broken_settings_are_refused(one, engine, settings):
     edit(engine, settings=settings)
+    one.events.clear()
     with pytest.raises(ModelError, match="no usable settings"):
         backend.load(engine, threads=1)
+    assert one.events == []
+
+
+ODD = [
+    {"fingerprint": "Orin"},
+    {"fingerprint": {"gpu": 8}},
+    {"notes": 3},
+    {"notes": [None]},
+    {"macs": {"int8": 0.5}},
+    {"layers": ["int8"]},
+    {"executed": [1]},
+    {"executed": [{"name": "conv", "kind": None, "precision": "int8"}]},
+    {"executed": [{"name": "conv", "kind": "conv", "precision": "int8", "nodes": "conv"}]},
+    {"settings": []},
+    {"plan_sha256": 7},
+]
+
+
+@pytest.mark.parametrize("values", ODD, ids=str)
+def test_a_description_with_a_value_of_another_kind_is_refused(engine, values):
+    edit(engine, **values)
+    (name,) = values
+    for read in (lambda: backend.load(engine, threads=1), lambda: on_device.read_description(engine)):
+        with pytest.raises(ModelError, match=rf"is no description of an engine \('{name}' must be ") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [*ODD, {"settings": {"tf32": "no"}}, {"schema": "other"}, None], ids=str)
+def test_an_odd_description_of_what_was_built_here_is_that_of_no_engine(one, tmp_path, values):
+    (tmp_path / "model.onnx").write_text("twice")
+    backend.load(tmp_path, threads=1).close()
+    if values is None:
+        (tmp_path / "built-here" / "engine.json").write_text("[" * 100_000)
+    else:
+        edit(tmp_path / "built-here", **values)
+    with pytest.raises(NoEngine, match="what was built here does not fit: "):
+        backend.load(tmp_path, threads=1, build=False)
+    backend.load(tmp_path, threads=1).close()
+    assert len(one.configs) == 2
+
+
+def test_options_that_tensorrt_does_not_have():
+    backend.check_options({"optimization_level": 5, "tf32": True})
+    for options, says in (
+        ({"foo": 1}, "TensorRT has no build option foo; it has avg_timing_iterations, dla_core, optimization_level"),
+        ({"timing_cache": 1}, "TensorRT has no build option timing_cache"),
+        ({"workspace_mb": 1.5}, "workspace_mb must be a whole number, got 1.5"),
+        ({"tf32": 1}, "tf32 must be True or False, got 1"),
+    ):
+        with pytest.raises(InputError, match=says):
+            backend.check_options(options)
+
+
+def test_code_in_a_plan_runs_only_for_somebody_who_is_trusted(world, model, tmp_path):
+    backend.build(model, tmp_path / "engine", BuildSettings(version_compatible=True))
+    backend.build(model, tmp_path / "exact", BuildSettings())
+    world.events.clear()
+    world.host_code.clear()  # when it was built it was opened once
+    for opened in (
+        lambda: backend.load(tmp_path / "engine", threads=1),
+        lambda: backend.open_engine(tmp_path / "engine"),
+    ):
+        with pytest.raises(ModelError, match="it may hold code for the CPU, and nobody is known to vouch for it"):
+            opened()
+    assert world.events == []  # TensorRT has not seen the plan
+    backend.load(tmp_path / "engine", threads=1, trusted=True).close()
+    backend.open_engine(tmp_path / "engine", trusted=True).close()
+    assert world.host_code == [True, True]
+    backend.load(tmp_path / "exact", threads=1, trusted=True).close()
+    assert world.host_code == [True, True]  # never allowed where no plan needs it
+    (tmp_path / "engine" / "model.onnx").write_text("twice")
+    runner = backend.load(tmp_path / "engine", threads=1)
+    assert "it may hold code" in runner.rebuilt  # as it was built, but here
+    runner.close()
+    backend.load(tmp_path / "engine", threads=1, build=False).close()
+    assert len(world.configs) == 3
 
 
 def test_neither_engine_nor_model(one, tmp_path):
@@ -784,10 +988,16 @@ def test_tensorrt_8_is_refused(install_world):
     install_world("8.6.1", nets)
     said = backend.missing()
     assert said == (
-        "TensorRT 8.6.1 cannot take the precision from the graph (it has no strongly typed networks), which every "
-        "edgeattn engine relies on; install TensorRT 10.3 or newer: on a Jetson that is JetPack 6.1 or newer, JetPack "
-        "5 and 6.0 have only TensorRT 8."
+        "TensorRT 8.6.1 is too old: edgeattn takes the precision from the graph (strongly typed networks), by the API "
+        "of 10.3; install TensorRT 10.3 or newer: on a Jetson that is JetPack 6.1 or newer, JetPack 5 and 6.0 have "
+        "only TensorRT 8."
     )
+
+
+@pytest.mark.parametrize(("version", "taken"), [("10.0.1", False), ("10.2.0.post1", False), ("10.3.0", True)])
+def test_tensorrt_before_10_3_is_refused(install_world, monkeypatch, version, taken):
+    monkeypatch.setattr(install_world("10.3.0", nets).trt, "__version__", version)
+    assert (backend.missing() is None) is taken
 
 
 def told(root, name, text):

@@ -70,7 +70,7 @@ class Reference:
         return means(inputs["frame"])
 
 
-def write(path, files=None, **changes):
+def write(path, files=None, sign_key=None, **changes):
     """The bundle of a network that gives the mean of each colour; by default it must be built on the device."""
     frames = [np.full((1, 8, 8, 3), (10, 20, 200), np.uint8), np.full((1, 8, 8, 3), (90, 20, 0), np.uint8)]
     manifest = Manifest(
@@ -85,7 +85,7 @@ def write(path, files=None, **changes):
     )
     golden = make_golden(Reference(), [{"frame": frame} for frame in frames])
     content = {"model.onnx": b"means", "golden.npz": golden, **(files or {})}
-    return write_bundle(path, replace(manifest, **changes), content)
+    return write_bundle(path, replace(manifest, **changes), content, sign_key=sign_key)
 
 
 @pytest.fixture(params=fake.VERSIONS)
@@ -278,6 +278,35 @@ def test_the_bundles_own_engine_fits(one, tmp_path):
     edgeattn.load(bundle, build=False).close()
     assert verify(bundle).engine == "compiled"
     assert len(one.configs) == 1
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_code_in_a_bundles_engine_needs_the_signers_key(one, tmp_path, signed):
+    made, keys = tmp_path / "made", {}
+    if signed:
+        serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        secret, plain = Ed25519PrivateKey.generate(), serialization.NoEncryption()
+        pem, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        keys = {"secret": tmp_path / "secret.pem", "public": tmp_path / "public.pem"}
+        keys["secret"].write_bytes(secret.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+        keys["public"].write_bytes(secret.public_key().public_bytes(pem, form))
+    made.mkdir()
+    (made / "model.onnx").write_text("means")
+    backend.build(made / "model.onnx", made, BuildSettings(version_compatible=True))
+    files = {f"engine/{name}": (made / name).read_bytes() for name in ("engine.plan", "engine.json")}
+    bundle = write(tmp_path / "own.edgeattn", files, engine_dir="engine", sign_key=keys.get("secret"))
+    one.events.clear()
+    with pytest.raises(BundleError, match=r"it may hold code for the CPU.*\(build=False\)"):
+        edgeattn.load(bundle, build=False)
+    assert one.events == []
+    if signed:
+        edgeattn.load(bundle, build=False, key=keys["public"]).close()
+        assert build(bundle, keys["public"]).engine == "kept"
+    assert build(bundle, options={"version_compatible": True}).engine == "built"
+    assert build(bundle, options={"version_compatible": True}).engine == "kept"  # what was built here is trusted
+    edgeattn.load(bundle, build=False).close()
 
 
 def test_what_was_built_here_for_older_software_is_built_again(install_world, bundle):

@@ -133,7 +133,14 @@ def test_names_only():
     ]
 
 
-@pytest.mark.parametrize("wrong", ["", "no JSON", "[]", "{}", '{"Layers": 3}'])
+def test_metadata_with_bare_control_characters():
+    (found,) = inspect.layers(text(OLD).replace("\\u001e", "\x1e"), {})
+    assert found.nodes == ("res4_0_branch2a", "res4_0_branch2a_relu")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "no JSON", "[]", "{}", '{"Layers": 3}', '{"Layers": [{"Inputs": 1}]}', "[" * 100_000]
+)
 def test_what_is_no_description_of_layers(wrong):
     with pytest.raises(ModelError, match="inspector gave no list of layers"):
         inspect.layers(wrong, {})

@@ -41,6 +41,20 @@ def test_every_enum_is_there_with_the_numbers_of_its_version():
     assert old.STRIP_PLAN is old.WEIGHTLESS
 
 
+def test_an_enum_is_no_number_and_no_list(trt):
+    flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
+    for wrong in (
+        lambda: 1 << flag,
+        lambda: trt.DataType.HALF < trt.DataType.INT8,
+        lambda: trt.DataType["HALF"],
+        lambda: list(trt.DataType),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+    assert trt.ILogger.ERROR < trt.ILogger.WARNING
+    assert trt.DataType(int(trt.DataType.HALF)) is trt.DataType.HALF
+
+
 def test_an_enum_equals_no_number(trt):
     assert trt.DataType.HALF != 1
     assert int(trt.DataType.HALF) == 1
@@ -105,6 +119,13 @@ def test_properties_are_written_only_where_they_may(trt):
         config.builder_optimization_level = "high"
     with pytest.raises(TypeError, match="must be a ProfilingVerbosity"):
         config.profiling_verbosity = 2
+    for name in ("builder_optimization_level", "profiling_verbosity", "avg_timing_iterations", "DLA_core"):
+        with pytest.raises(TypeError):
+            setattr(config, name, None)
+    config.progress_monitor = None
+    for number in (1 << 31, 1 << 40):
+        with pytest.raises(TypeError):
+            config.avg_timing_iterations = number
     assert hasattr(trt.IBuilderConfig, "int8_calibrator") is (int(trt.__version__.partition(".")[0]) < 11)
 
 
@@ -116,13 +137,16 @@ def test_arguments_must_fit_an_overload(version):
         "IExecutionContext__set_input_shape": always(True),
         "IExecutionContext__set_tensor_address": always(True),
         "IExecutionContext__execute_async_v3": always(True),
+        "IBuilderConfig__set_memory_pool_limit": always(None),
+        "Builder__create_network": lambda builder, flags=0: fake.instance(trt, "INetworkDefinition"),
         "OnnxParser__parse_from_file": always(True),
         "IOptimizationProfile__set_shape": always(None),
     }
     trt = make(version, **answers)
     new = lambda name: fake.instance(trt, name)  # noqa: E731
     config, context, parser = new("IBuilderConfig"), new("IExecutionContext"), new("OnnxParser")
-    profile, cache = new("IOptimizationProfile"), new("ITimingCache")
+    profile, cache, builder = new("IOptimizationProfile"), new("ITimingCache"), trt.Builder(trt.Logger())
+    workspace = trt.MemoryPoolType.WORKSPACE
     good = [
         lambda: config.set_timing_cache(cache, ignore_mismatch=False),
         lambda: config.set_timing_cache(cache=cache, ignore_mismatch=True),
@@ -131,6 +155,9 @@ def test_arguments_must_fit_an_overload(version):
         lambda: context.set_input_shape("x", [1, 3]),
         lambda: context.set_tensor_address("x", 4096),
         lambda: context.execute_async_v3(stream_handle=1),
+        lambda: context.execute_async_v3((1 << 64) - 1),
+        lambda: config.set_memory_pool_limit(workspace, 1 << 40),
+        lambda: builder.create_network(1 << 31),
         lambda: parser.parse_from_file("model.onnx"),
         lambda: profile.set_shape("x", (1,), (2,), (3,)),
     ]
@@ -145,6 +172,13 @@ def test_arguments_must_fit_an_overload(version):
         lambda: config.set_flag(trt.DeviceType.DLA),
         lambda: context.set_input_shape("x", "1x3"),
         lambda: context.set_input_shape("x"),
+        lambda: profile.set_shape("x", (1,) * 9, (1,) * 9, (1,) * 9),
+        lambda: profile.set_shape("x", (1,), (1.0,), (1,)),
+        lambda: context.execute_async_v3(-1),
+        lambda: config.set_memory_pool_limit(workspace, -1),
+        lambda: config.set_memory_pool_limit(workspace, 1 << 64),
+        lambda: builder.create_network(-1),
+        lambda: context.set_tensor_address("x", -1),
         lambda: context.set_tensor_address("x", None),
         lambda: context.set_tensor_address("x", 1.5),
         context.execute_async_v3,
@@ -155,6 +189,9 @@ def test_arguments_must_fit_an_overload(version):
     for call in wrong:
         with pytest.raises(TypeError):
             call()
+    for shape in ((1.0, 3), (None, 3), (1 << 31,), (1,) * 9):
+        with pytest.raises(RuntimeError, match="is no shape"):
+            context.set_input_shape("x", shape)
 
 
 def test_a_call_without_an_answer_is_an_error(trt):

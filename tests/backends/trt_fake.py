@@ -7,7 +7,9 @@ the real binding fails, tried against the wheels of 10.3.0 and 11.4.0:
 * a property that only reads is an AttributeError when written;
 * an argument too many, too few, of another name or of another type than in any recorded overload is a TypeError;
 * a class without a constructor cannot be constructed, a subclass must call its base's `__init__`;
-* an enum member equals no number unless it is turned into one.
+* a number out of its C type's range, a shape of anything but up to 8 whole numbers, None for a number or an enum are
+  a TypeError (a RuntimeError where an overload takes any list or tuple);
+* an enum member equals no number unless it is turned into one, and has no order; an enum cannot be gone through.
 
 A stand-in never counts as a result: nothing that it returns was computed by TensorRT.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import json
+import operator
 import re
 from collections.abc import Callable
 from functools import cache
@@ -28,7 +31,7 @@ VERSIONS = ("10.3.0", "10.7.0", "10.13.3", "10.16.1", "11.0.0", "11.4.0")
 """Those that the backend must work with; 8.6.1 is here to be refused."""
 
 Hooks = dict[str, Callable[..., Any]]
-_ANY = object()
+_DIMS_MAX = 8
 
 
 @cache
@@ -73,16 +76,28 @@ class _Object(metaclass=_Meta):
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
 
-class _Enum(enum.IntEnum):
-    """Equal to itself and to no number, as those of the binding are that are not arithmetic."""
+class _EnumMeta(enum.EnumMeta):
+    """Of pybind11's enums only a call finds a member, and none can be gone through."""
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    def __getitem__(cls, name: str) -> Any:
+        raise TypeError(f"type '{cls.__name__}' is not subscriptable")
 
-    def __ne__(self, other: object) -> bool:
-        return self is not other
+    def __iter__(cls) -> Any:
+        raise TypeError(f"'{cls.__name__}' object is not iterable")
 
-    __hash__ = enum.IntEnum.__hash__
+
+class _Enum(enum.Enum, metaclass=_EnumMeta):
+    """Equal to itself and to no number; no number is made of it but by `int`, and only severities have an order."""
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    __index__ = __int__
+
+    def __lt__(self, other: Any) -> bool:
+        if type(self).__name__ != "Severity" or type(other) is not type(self):
+            return NotImplemented
+        return int(self) < int(other)
 
 
 class Parameter:
@@ -115,7 +130,7 @@ class Signature:
             if parameter.name not in bound:
                 if not parameter.optional:
                     return None
-            elif not accepts(module, parameter.type, bound[parameter.name]):
+            elif not accepts(module, parameter.type, bound[parameter.name], parameter.name):
                 return None
         return bound
 
@@ -131,8 +146,15 @@ def _split(text: str) -> list[str]:
     return [part for part in (*parts, text[start:]) if part.strip()]
 
 
-def _is_integer(value: Any) -> bool:
-    return hasattr(value, "__index__")
+_UNSIGNED = {"flags": 32, **dict.fromkeys(("memory", "stream_handle", "pool_size", "profile_stream"), 64)}
+
+
+def _is_integer(value: Any, name: str = "") -> bool:
+    """Within the C type of the parameter or property `name`: those of `_UNSIGNED`, else int32_t."""
+    if not hasattr(value, "__index__"):
+        return False
+    low, high = (0, 1 << _UNSIGNED[name]) if name in _UNSIGNED else (-(1 << 31), 1 << 31)
+    return low <= operator.index(value) < high
 
 
 def _is_buffer(value: Any) -> bool:
@@ -144,12 +166,11 @@ def _is_buffer(value: Any) -> bool:
 
 
 def _are_sizes(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(_is_integer(size) for size in value)
+    return isinstance(value, (list, tuple)) and len(value) <= _DIMS_MAX and all(_is_integer(size) for size in value)
 
 
+_INTEGERS = {"int", "typing.SupportsInt"}
 _PLAIN: dict[str, Callable[[Any], bool]] = {
-    "int": _is_integer,
-    "typing.SupportsInt": _is_integer,
     "float": lambda value: isinstance(value, (int, float)),
     "typing.SupportsFloat": lambda value: isinstance(value, (int, float)),
     "bool": lambda value: isinstance(value, bool),
@@ -167,8 +188,10 @@ _PLAIN: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def accepts(module: ModuleType, kind: str, value: Any) -> bool:
-    """Whether the binding would take `value` for a parameter of the recorded type `kind`."""
+def accepts(module: ModuleType, kind: str, value: Any, name: str = "") -> bool:
+    """Whether the binding would take `value` for the parameter or property `name` of the recorded type `kind`."""
+    if kind in _INTEGERS:
+        return _is_integer(value, name)
     if kind in _PLAIN:
         return _PLAIN[kind](value)
     found: Any = module
@@ -176,8 +199,8 @@ def accepts(module: ModuleType, kind: str, value: Any) -> bool:
         found = getattr(found, part, None)
     if found is None or not isinstance(found, type):
         raise TypeError(f"the kept dump has no type {kind}; nothing may pass one")
-    if found is getattr(module, "Dims", None) and _are_sizes(value):
-        return True  # the binding turns lists and tuples into it
+    if found is getattr(module, "Dims", None) and isinstance(value, (list, tuple)):
+        return _are_sizes(value)  # the binding turns them into it
     return isinstance(value, found)
 
 
@@ -249,6 +272,8 @@ def _bound(
 ) -> tuple[Signature, dict[str, Any]]:
     for signature in signatures:
         if (bound := signature.bind(module, arguments, named)) is not None:
+            if isinstance(shape := bound.get("shape"), (list, tuple)) and not _are_sizes(shape):
+                raise RuntimeError(f"{full}(): {shape} is no shape")  # of an overload that takes any list or tuple
             return signature, bound
     given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in named.items())])
     known = "; ".join(signature.text for signature in signatures)
@@ -312,7 +337,11 @@ def _property(module: ModuleType, full: str, key: str, description: str, hooks: 
 
     def write(self: Any, value: Any) -> None:
         name = kind.rpartition("::")[2]
-        if value is not None and name and not name.startswith("List") and not accepts(module, name, value):
+        if value is None:  # a pointer to nothing; neither a number nor an enum
+            fits = name not in {*_INTEGERS, "float"} and not isinstance(getattr(module, name, None), _EnumMeta)
+        else:
+            fits = not name or name.lower().startswith("list") or accepts(module, name, value, key)
+        if not fits:
             raise TypeError(f"{full} must be a {kind}, got {value!r}")
         self._state[key] = value
 

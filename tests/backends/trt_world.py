@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +28,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class LayerOfNet:
-    """A layer of a network: `values` are its class's own properties; shapes of its inputs and its output."""
+    """A layer of a network: `values` are its class's own properties; shapes of its inputs and its output, None where
+    TensorRT does not know one."""
 
     kind: str
     name: str
-    inputs: tuple[tuple[int, ...], ...]
+    inputs: tuple[tuple[int, ...] | None, ...]
     output: tuple[int, ...]
     values: dict[str, Any] = field(default_factory=dict)
     on_dla: bool = True
@@ -59,6 +61,14 @@ class ParserError:
     operator: str = ""
 
 
+class Refused(Exception):
+    """Raised in place of a network: what the parser has against it."""
+
+    def __init__(self, errors: list[ParserError]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
 class World:
     """One machine with one version of TensorRT. Fields are what a test may change before the backend is called.
 
@@ -84,7 +94,10 @@ class World:
         self.timed: set[str] = {"conv"}
         self.records = True
         self.runs = True
-        self.answers: dict[str, Any] = {}  # "Class.method" -> what it returns instead
+        self.answers: dict[str, Any] = {}  # "Class.method" -> what it returns, or raises, instead
+        self._first_logger: Any = None
+        self.host_code: list[bool] = []  # of plans that were opened with their code allowed
+        self.addresses: list[tuple[str, int]] = []  # of tensors, as they were told
         self.configs: list[dict[str, Any]] = []
         self._nets = nets
         self._plans: dict[str, tuple[Net, dict[str, Any]]] = {}
@@ -95,11 +108,22 @@ class World:
     def _new(self, name: str, /, **state: Any) -> Any:
         return trt_fake.instance(self.trt, name, **state)
 
-    def _dims(self, sizes: Iterable[int]) -> Any:
-        return self._new("Dims", sizes=tuple(int(size) for size in sizes))
+    def _dims(self, sizes: Iterable[int] | None) -> Any:
+        """None: the -1 dimensions that are TensorRT's word for an error."""
+        return self._new("Dims", sizes=None if sizes is None else tuple(int(size) for size in sizes))
 
     def _log(self, log: Any, severity: str, text: str) -> None:
         log.log(getattr(self.trt.ILogger.Severity, severity), text)
+
+    def _given(self, log: Any) -> None:
+        """TensorRT keeps the address of the first logger that it is given, and tells it of what all share."""
+        first = self._first_logger and self._first_logger()
+        if self._first_logger is None:
+            self._first_logger = weakref.ref(log)
+        elif first is None:
+            self.violations.append("TensorRT would call its first logger, which is gone")
+        elif first is not log:
+            self.violations.append("there are two loggers; what all share is told to the first one alone")
 
     def origin(self) -> str:
         """What a timing cache belongs to."""
@@ -141,7 +165,12 @@ class World:
         return found
 
     def _answering(self, name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *subject, **bound: self.answers[name] if name in self.answers else hook(*subject, **bound)
+        def answer(*subject: Any, **bound: Any) -> Any:
+            if isinstance(given := self.answers.get(name), Exception):
+                raise given
+            return self.answers[name] if name in self.answers else hook(*subject, **bound)
+
+        return answer
 
     # Dims, tensors, layers. A method `engine__get_tensor_name` answers `ICudaEngine.get_tensor_name`.
 
@@ -149,15 +178,17 @@ class World:
         dims._state["sizes"] = tuple(shape)
 
     def dims__dunder_len(self, dims: Any) -> int:
-        return len(dims._state["sizes"])
+        return -1 if dims._state["sizes"] is None else len(dims._state["sizes"])
 
     def dims__dunder_getitem(self, dims: Any, arg0: Any) -> Any:
-        return dims._state["sizes"][arg0]
+        return (dims._state["sizes"] or ())[arg0]
 
     def tensor__name(self, tensor: Any) -> str:
         return tensor._state["name"]
 
     def tensor__shape(self, tensor: Any) -> Any:
+        if tensor._state["shape"] is None and self.release() >= (11, 4):
+            raise RuntimeError("Could not get tensor shape.")
         return self._dims(tensor._state["shape"])
 
     def layer__name(self, layer: Any) -> str:
@@ -181,6 +212,9 @@ class World:
     # Building.
 
     def builder__dunder_init(self, builder: Any, logger: Any) -> None:
+        self._given(logger)
+        if self.cuda.device:
+            self.violations.append(f"a builder for GPU {self.cuda.device} was made, the engine is for 0")
         if not self.starts:
             self._log(logger, "ERROR", "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -265,21 +299,24 @@ class World:
         parser._state.update(network=network, log=logger)
 
     def parser__parse_from_file(self, parser: Any, model: str) -> bool:
-        net = None if self.parser_errors else self._nets(Path(model))
+        errors, net = list(self.parser_errors), None
+        if not errors:
+            try:
+                net = self._nets(Path(model))
+            except Refused as refused:
+                errors = refused.errors
         if net is None:
-            if not self.parser_errors:
-                self.parser_errors = [ParserError("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model.")]
-            for error in self.parser_errors:
+            errors = errors or [ParserError("MODEL_DESERIALIZE_FAILED", "Failed to parse the ONNX model.")]
+            for error in errors:
                 self._log(parser._state["log"], "ERROR", f"ModelImporter.cpp:739: {error.desc}")
-            return False
-        parser._state["network"]._state["net"] = net
-        return True
+        parser._state["errors"], parser._state["network"]._state["net"] = errors, net
+        return net is not None
 
     def parser__num_errors(self, parser: Any) -> int:
-        return len(self.parser_errors)
+        return len(parser._state.get("errors", ()))
 
     def parser__get_error(self, parser: Any, index: int) -> Any:
-        return self._new("ParserError", error=self.parser_errors[index])
+        return self._new("ParserError", error=parser._state["errors"][index])
 
     def error__code(self, error: Any) -> Any:
         return getattr(self.trt.ErrorCode, error._state["error"].code)
@@ -338,7 +375,9 @@ class World:
         return config._state["cache"]
 
     def cache__combine(self, cache: Any, input_cache: Any, ignore_mismatch: bool) -> bool:
-        if input_cache._state["origin"] != cache._state["origin"]:
+        if ignore_mismatch:
+            self.violations.append("timings of another GPU would have been mixed into this one's")
+        if input_cache._state["origin"] != cache._state["origin"] and not ignore_mismatch:
             return False
         cache._state["timed"] |= input_cache._state["timed"]
         return True
@@ -350,6 +389,7 @@ class World:
     # Opening.
 
     def runtime__dunder_init(self, runtime: Any, logger: Any) -> None:
+        self._given(logger)
         if not self.starts:
             raise TypeError("pybind11::init(): factory function returned nullptr")
         runtime._state["log"] = logger
@@ -357,22 +397,26 @@ class World:
 
     def _mark(self, made: Any, name: str) -> None:
         """Note when `made` is released."""
-        import weakref
-
         self.events.append(f"{name} made")
         weakref.finalize(made, self.events.append, f"{name} released")
 
     def runtime__deserialize_cuda_engine(self, runtime: Any, serialized_engine: Any) -> Any:
         plan, log = bytes(serialized_engine), runtime._state["log"]
+        if self.cuda.device:
+            self.violations.append(f"an engine was opened on GPU {self.cuda.device}, it is for 0")
         if plan[:4] != b"ftrt" or tuple(plan[24:27]) > self.release():
             self.violations.append("TensorRT was given a plan that is not its own")
         net, config = self._plans.get(plan[28:].decode(), (None, {}))
         if net is None or not self.opens:
             self._log(log, "ERROR", "IRuntime::deserializeCudaEngine: Error Code 1: Serialization")
             return None
+        if runtime._state.get("engine_host_code_allowed"):
+            self.host_code.append(True)
         if "VERSION_COMPATIBLE" in config["flags"] and not runtime._state.get("engine_host_code_allowed"):
             self._log(log, "ERROR", "Engine host code is not allowed by the runtime.")
             return None
+        if config.get("DLA_core") != runtime._state.get("DLA_core"):
+            self.violations.append("an engine for one DLA core was opened on another, or on none that was chosen")
         engine = self._new("ICudaEngine", net=net, config=config, runtime=runtime, log=log)
         self._mark(engine, "engine")
         return engine
@@ -452,16 +496,24 @@ class World:
         context._state["shapes"][name] = tuple(shape)
         return True
 
+    def context__all_binding_shapes_specified(self, context: Any) -> bool:
+        return not any(-1 in shape for shape in context._state["shapes"].values())
+
     def context__infer_shapes(self, context: Any) -> Any:
-        net = context._state["engine"]._state["net"]
         missing = [name for name, shape in context._state["shapes"].items() if -1 in shape]
-        if not missing and net.shapes is not None:
-            try:
-                net.shapes(dict(context._state["shapes"]))
-            except ValueError as error:
-                self._log(context._state["engine"]._state["log"], "ERROR", str(error))
-                raise RuntimeError("infer_shapes error code: -1") from None
+        if not missing and self._outputs_or_none(context) is None:
+            if self.release() < (10, 13):  # seen with the bindings of 10.3.0 and 10.7.0; those of 10.13.3 hold it
+                self.violations.append("infer_shapes failed: it raises without the GIL, and the process is killed")
+            raise RuntimeError("infer_shapes error code: -1")
         return missing
+
+    def _outputs_or_none(self, context: Any) -> dict[str, tuple[int, ...]] | None:
+        """None where the inputs' shapes do not go together, which is told to the logger."""
+        try:
+            return self._outputs(context)
+        except ValueError as error:
+            self._log(context._state["engine"]._state["log"], "ERROR", str(error))
+            return None
 
     def _outputs(self, context: Any) -> dict[str, tuple[int, ...]]:
         net = context._state["engine"]._state["net"]
@@ -473,10 +525,15 @@ class World:
         net = context._state["engine"]._state["net"]
         if name in net.depends_on_values:
             return self._dims((-1,) * len(net.outputs[name][1]))
-        return self._dims({**context._state["shapes"], **self._outputs(context)}[name])
+        if (outputs := self._outputs_or_none(context)) is not None:
+            return self._dims({**context._state["shapes"], **outputs}[name])
+        if self.release() >= (11, 4):
+            raise RuntimeError(f"Could not get shape for tensor '{name}'. Is the tensor name correct?")
+        return self._dims(None)
 
     def context__set_tensor_address(self, context: Any, name: str, memory: int) -> bool:
         context._state["addresses"][name] = memory
+        self.addresses.append((name, memory))
         return memory != 0
 
     def context__execute_async_v3(self, context: Any, stream_handle: int) -> bool:
@@ -530,9 +587,21 @@ class World:
         return True
 
 
-def of_onnx(path: Path) -> Net | None:
-    """A network computed by ONNX Runtime, for the contract that every backend keeps. None for what is no ONNX, or has
-    zero points other than 0, which TensorRT's parser refuses."""
+def _linted(path: Path, version: str) -> None:
+    """Raise Refused for what TensorRT `version` refuses or gets wrong, as far as `edgeattn.lint` knows."""
+    import onnx
+
+    from edgeattn.lint import lint
+    from edgeattn.lint.base import Rules, Severity, parse_version
+
+    found = lint(onnx.load(path), Rules(parse_version(version)))
+    if errors := [item for item in found if item.severity is Severity.ERROR]:
+        raise Refused([ParserError("UNSUPPORTED_NODE", item.what, item.node, item.operator) for item in errors])
+
+
+def of_onnx(path: Path, version: str | None = None) -> Net | None:
+    """A network computed by ONNX Runtime, for the contract that every backend keeps. None for what is no ONNX; Refused
+    for what TensorRT `version` would not take, without one (on a device, where the linter is not) for nothing."""
     import onnx
     import onnxruntime
 
@@ -541,11 +610,11 @@ def of_onnx(path: Path) -> Net | None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         onnx.checker.check_model(str(path))
-        if any(np.any(onnx.numpy_helper.to_array(t)) for t in onnx.load(path).graph.initializer if "zero" in t.name):
-            return None
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception:  # its exceptions have only this class in common
         return None
+    if version is not None:
+        _linted(path, version)
 
     def described(arguments: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
         kinds = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}

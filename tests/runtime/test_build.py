@@ -74,7 +74,9 @@ class Builder:
         (out / "engine.json").write_text(json.dumps(described))
         return Compiled({}, {}, {})
 
-    def load(self, folder: Path, *, threads: int, build: bool = True, progress: Any = None) -> Any:
+    def load(
+        self, folder: Path, *, threads: int, build: bool = True, trusted: bool = False, progress: Any = None
+    ) -> Any:
         reason = "none was compiled for it"
         for place in (folder / self.BUILT_HERE, folder):
             if not (place / "engine.json").exists():
@@ -298,7 +300,7 @@ def test_an_engine_that_cannot_be_kept(
     with pytest.raises(StorageError, match=r"Engines cannot be kept in .*file: .* Name another folder with EDGEATTN_C"):
         build(empty)
     monkeypatch.delenv("EDGEATTN_CACHE")
-    monkeypatch.setattr("edgeattn.runtime.cache._root", lambda: None)
+    monkeypatch.setattr("edgeattn.host.cache_folder", lambda: None)
     with pytest.raises(StorageError, match="no home folder"):
         build(empty)
     assert builder.builds == []

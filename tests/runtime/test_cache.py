@@ -147,13 +147,8 @@ def test_nowhere_to_write(bundle: Path, backend: Any, tmp_path: Path, monkeypatc
     assert not list(tmp_path.glob("edgeattn-*"))
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("EDGEATTN_CACHE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_module._root() == tmp_path / ".cache" / "edgeattn"
-
-    def homeless() -> Path:
-        raise RuntimeError("no home")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    assert cache_module._root() is None
+@pytest.mark.parametrize("name", ["engine/built-here/engine.plan", "engine/more/engine.blob"])
+def test_a_bundle_cannot_pass_its_engine_off_as_built_here(make_bundle: Any, backend: Any, name: str) -> None:
+    with pytest.raises(BundleError, match=f"holds '{name}' in a folder below its engine's, where none belongs; do not"):
+        edgeattn.load(make_bundle({name: b"blob"}))
+    assert backend.folders == []

@@ -15,9 +15,22 @@ import edgeattn
 from edgeattn.imaging import encode_png
 
 PACKAGE = Path(edgeattn.__file__).parent
+
+
+def _backends(kind: str) -> list[Path]:
+    return sorted((PACKAGE / "backends").glob(f"{kind}*.py"))
+
+
+# What runs on a device: the rooms as a whole, and of the rest what they import. Of the backends those with an engine of
+# their own, with their private parts.
 SHIPPED = [
-    *(PACKAGE / name for name in ("__init__.py", "errors.py", "artifact.py", "imaging.py", "file_lock.py", "stats.py")),
-    *(PACKAGE / "backends" / name for name in ("__init__.py", "base.py", "openvino.py")),
+    *(
+        PACKAGE / f"{name}.py"
+        for name in ("__init__", "artifact", "errors", "file_lock", "framing", "host", "imaging", "jetpack", "progress")
+    ),
+    *(PACKAGE / f"{name}.py" for name in ("provenance", "stats", "tiling")),
+    *(PACKAGE / "backends" / f"{name}.py" for name in ("__init__", "base", "openvino", "tensorrt")),
+    *(path for kind in ("_cuda", "_openvino", "_telemetry", "_tensorrt") for path in _backends(kind)),
     *(
         path
         for room in ("metrics", "tasks", "bundle", "runtime", "board")
@@ -58,6 +71,18 @@ def test_is_python_3_10(path: Path) -> None:
     } | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     newer = {"tomllib", "enum.StrEnum", "typing.Self", "typing.override", "typing.Unpack", "datetime.UTC"}
     assert not imported & newer
+
+
+def test_all_that_is_shipped_is_looked_at() -> None:
+    """No file that these load is left out."""
+    program = (
+        "import sys, edgeattn.runtime.__main__, edgeattn.backends.openvino, edgeattn.backends.tensorrt\n"
+        "import edgeattn.backends._tensorrt_folder\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('edgeattn') and m.__file__), sep='\\n')"
+    )
+    loaded = {Path(line) for line in _python(program).splitlines()}
+    assert loaded <= {*SHIPPED}
+    assert len(set(SHIPPED)) == len(SHIPPED)
 
 
 def test_import_edgeattn_is_free() -> None:
