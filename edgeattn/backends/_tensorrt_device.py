@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edgeattn import host
 from edgeattn.artifact import canonical_json, sha256_bytes
 from edgeattn.backends import _cuda
 from edgeattn.backends import _tensorrt_library as lib
-from edgeattn.board import jetson
+from edgeattn.board import describe_device, jetson, settings
 
 # The least compute capability with fast arithmetic of the kind (CUDA programming guide, arithmetic instructions).
 _SINCE = {"fp32": (0, 0), "bf16": (8, 0), "fp16": (7, 0), "int8": (7, 2)}
@@ -40,9 +41,11 @@ def fingerprint() -> dict[str, str]:
 
 
 def timing_cache() -> Path | None:
-    """This user's timing cache for this GPU and software; None where the user has no home."""
+    """This user's timing cache for this GPU, software and setting of the board; None where the user has no home."""
     folder = host.cache_folder()
     if folder is None:
         return None
-    of = {key: value for key, value in fingerprint().items() if key != INFORMATION}
+    # Times of another power mode, or of clocks that were free to change, say nothing of those that are held now.
+    of: dict[str, Any] = {key: value for key, value in fingerprint().items() if key != INFORMATION}
+    of["board"] = settings(describe_device(lib.ROOT))
     return folder / f"timing-{of['tensorrt']}-{sha256_bytes(canonical_json(of).encode())[:8]}.cache"

@@ -15,6 +15,8 @@ from edgeattn.backends._tensorrt_device import INFORMATION, fingerprint
 from edgeattn.backends._tensorrt_engine import Engine
 from edgeattn.backends._tensorrt_settings import BuildSettings
 from edgeattn.backends.base import read_description
+from edgeattn.board import Sampler, describe_device, while_building
+from edgeattn.board import settings as board_settings
 from edgeattn.errors import InputError, ModelError, storage_errors
 from edgeattn.progress import Progress
 
@@ -29,12 +31,16 @@ UNTRUSTED = (
     "does, where the key is given)"
 )
 
+_LOOK_EVERY_S = 1.0  # at the board; it is busy timing
+
 Description = dict[str, Any]
 
 
 def made(model: Path, settings: BuildSettings, progress: Progress, precision: str | None) -> tuple[bytes, Description]:
     """Plan and description of an ONNX file; the plan was opened once, so what is written has been seen to load."""
-    built = build_plan(model, settings, progress)
+    board = describe_device(lib.ROOT)
+    with Sampler(lib.ROOT, interval_s=_LOOK_EVERY_S) as sampler:
+        built = build_plan(model, settings, progress)
     engine = engine_of(built.plan, settings)
     try:
         executed, notes = _executed(engine, built.multiply_adds)
@@ -47,6 +53,7 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
         if settings.dla_core is not None:
             notes.append(_tensorrt_inspect.dla_note(executed))
     notes = [*built.notes, *notes]
+    notes += while_building(board, sampler.telemetry.to_dict())
     if settings.tf32:
         notes.append("FP32 products run with 10-bit mantissas (TF32).")
     return built.plan, {
@@ -59,6 +66,7 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
         "settings": settings.to_json(),
         "workspace_mb": built.workspace_mb,
         "fingerprint": fingerprint(),
+        "board": board_settings(board),
         "layers": layers,
         "macs": macs,
         "executed": [layer.to_json() for layer in executed],

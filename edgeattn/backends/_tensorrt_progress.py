@@ -57,6 +57,8 @@ class Watch:
     def tell(self, progress: Progress, text: str) -> None:
         """Tell of the phase that began last, which is the innermost, when something changed."""
         with self._lock:
+            if not self._phases and self._told is not None:  # between two, or behind the last one
+                return
             phase, (done, steps) = next(reversed(self._phases.items()), ("", (0, 1)))
         told = (done, steps, f"{text}: {phase}" if phase else text)
         if told != self._told:

@@ -120,6 +120,7 @@ _DESCRIBED: dict[str, _Kind] = {
     **dict.fromkeys(("layers", "macs"), _COUNTS),
     "fingerprint": (lambda value: _by_name(value, str), "texts by name"),
     "settings": (lambda value: isinstance(value, dict), "values by name"),
+    "board": (lambda value: value is None or isinstance(value, dict), "values by name, or null"),
     "notes": (_texts, "a list of texts"),
     "executed": (_executed, "a list of layers with name, kind, precision and nodes"),
 }

@@ -10,7 +10,15 @@ what others saw on boards; none of it has run on a board yet.
 
 from __future__ import annotations
 
-from edgeattn.board.device import describe_device, in_words, meanwhile_in_words, settings
+from edgeattn.board.device import (
+    describe_device,
+    in_words,
+    meanwhile_in_words,
+    set_otherwise,
+    settings,
+    while_building,
+)
 from edgeattn.board.sampler import Sampler, Telemetry
 
-__all__ = ["Sampler", "Telemetry", "describe_device", "in_words", "meanwhile_in_words", "settings"]
+__all__ = ["Sampler", "Telemetry", "describe_device", "in_words", "meanwhile_in_words", "set_otherwise", "settings"]
+__all__ += ["while_building"]

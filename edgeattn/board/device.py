@@ -47,6 +47,38 @@ def settings(device: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {name: device[name] for name in ("power_mode", "clocks_held", "clocks_max_mhz")}
 
 
+def while_building(before: Mapping[str, Any] | None, telemetry: Mapping[str, Any]) -> list[str]:
+    """What may have misled the timing of kernels, in sentences: `before` as `describe_device` found it, `telemetry` the
+    fields of `Telemetry`."""
+    found = []
+    if before is not None and before["clocks_held"] is False:
+        found.append(
+            "The clocks were free to change while kernels were timed; before building with --force, hold them with: "
+            "sudo jetson_clocks."
+        )
+    if telemetry["throttled"]:
+        causes = ", ".join([*telemetry["throttle_events"], *telemetry["limited_by"]])
+        found.append(
+            f"The machine was slowed down while it built ({causes}), which may have misled the timing of kernels; cool "
+            "it or power it better, and build again with --force."
+        )
+    return found
+
+
+def set_otherwise(then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> str | None:
+    """That an engine's kernels were chosen on a board that was set otherwise (`settings`); None where it was not, or
+    where one of the two is not known."""
+    if not then or not now or dict(then) == dict(now):
+        return None
+    if then.get("power_mode") != now["power_mode"]:
+        what = f"in power mode {then.get('power_mode') or 'unknown'}, now it is {now['power_mode'] or 'unknown'}"
+    else:
+        what = f"with {_held(then)}, now it has {_held(now)}"
+        if then.get("clocks_held") == now["clocks_held"]:
+            what = "with other highest clocks than it has now"
+    return f"The board was {what}: other kernels may be the fastest; build again with --force."
+
+
 def meanwhile_in_words(meanwhile: Mapping[str, Any]) -> str:
     """What a board did while engines were loaded and timed, in one line.
 
@@ -67,7 +99,8 @@ def meanwhile_in_words(meanwhile: Mapping[str, Any]) -> str:
 
 
 def _held(device: Mapping[str, Any]) -> str:
-    return {True: "clocks held", False: "clocks free"}.get(device["clocks_held"], "clocks unknown")
+    words: dict[Any, str] = {True: "clocks held", False: "clocks free"}
+    return words.get(device.get("clocks_held"), "clocks unknown")
 
 
 def in_words(device: Mapping[str, Any]) -> str:

@@ -111,10 +111,10 @@ def build(
 ) -> BuildReport:
     """Build the engine of the bundle at `path` for this machine, unless one that fits is there, and run its self-test.
 
-    An engine fits that is of this machine, was built with these `options` (as far as given) and passes the self-test;
-    with `force` a new one is built all the same. What fails the self-test is not kept: the report says so. `twice`:
-    build a second engine, of measurements of its own, and report how far the two differ. `root` is the file system in
-    which a board tells of itself.
+    An engine fits that is of this machine, was built with these `options` (as far as given) and passes the
+    self-test; with `force` a new one is built all the same, every kernel timed anew. What fails the self-test is
+    not kept: the report says so. `twice`: build a second engine, of measurements of its own, and report how far the
+    two differ. `root` is the file system in which a board tells of itself.
 
     Raises BundleError and the other errors of `edgeattn.load`, MachineError where this machine lacks what the engine
     needs, InputError for a wrong option.
@@ -129,7 +129,7 @@ def build(
     device = describe_device(root)
     with locked(job.here):
         report = None if force else _standing(job, device)
-        report = report or _built(job, device, progress, root)
+        report = report or _built(job, device, progress, root, fresh=force)
     if twice and report.passed:
         report = report.with_spread(_spread(job, report.folder, progress))
     return report
@@ -179,13 +179,13 @@ def _standing(job: _Job, device: dict[str, Any] | None) -> BuildReport | None:
     return None
 
 
-def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: Path) -> BuildReport:
-    """A new engine, moved to `built-here` once it has passed its test."""
+def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: Path, *, fresh: bool) -> BuildReport:
+    """A new engine, moved to `built-here` once it has passed its test; `fresh`: of measurements of its own."""
     unfinished = job.folder / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed
     try:
         with Sampler(root, interval_s=_LOOK_EVERY_S) as sampler:
-            seconds = job.build(unfinished, progress)
+            seconds = job.build(unfinished, progress, fresh=fresh)
         progress(0, 1, "running the golden self-test")
         with closing(job.open(unfinished)) as runner:
             test = job.prove(runner)

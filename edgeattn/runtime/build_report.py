@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgeattn.board import in_words
+from edgeattn.board import in_words, set_otherwise, settings
 from edgeattn.bundle.golden import SelfTest
 from edgeattn.bundle.reader import Bundle
 from edgeattn.runtime.spread import Spread
@@ -47,20 +47,10 @@ class BuildReport:
 
     @property
     def notes(self) -> list[str]:
-        """The builder's, and what on this machine may have misled it."""
+        """The builder's, and that the board is set otherwise than when it built."""
         found = [str(note) for note in self.description.get("notes", [])]
-        if self.build_s is not None and self.device is not None and self.device.get("clocks_held") is False:
-            found.append(
-                "The clocks were free to change while kernels were timed; before building with --force, hold them "
-                "with: sudo jetson_clocks."
-            )
-        if self.telemetry is not None and self.telemetry["throttled"]:
-            causes = [*self.telemetry["throttle_events"], *self.telemetry["limited_by"]]
-            found.append(
-                f"The machine was slowed down while it built ({', '.join(causes)}), which may have misled the timing "
-                "of kernels; cool it or power it better, and build again with --force."
-            )
-        return found
+        otherwise = set_otherwise(self.description.get("board"), settings(self.device))
+        return [*found, otherwise] if otherwise else found
 
     def lines(self) -> list[str]:
         """For a person, one finding per line."""

@@ -461,3 +461,51 @@ def test_what_an_app_hears_of_an_engine_that_load_builds(kept, one, bundle, tmp_
     assert any("name a folder with EDGEATTN_CACHE=FOLDER" in note for note in notes) == (not kept)
     report = verify(bundle)
     assert any("EDGEATTN_CACHE" in line for line in report.lines()) == (not kept)
+
+
+def a_board(root, mode, highest="1510400"):
+    """A Jetson whose clocks are free to change between 729.6 MHz and `highest` kHz, in power mode `mode`."""
+    for name, content in {
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq": "729600",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": highest,
+        "usr/sbin/nvpmodel": f"#!/bin/sh\necho 'NV Power Mode: {mode}'; echo 0",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    (root / "usr/sbin/nvpmodel").chmod(0o755)
+
+
+def test_kernels_are_chosen_anew_for_another_setting_of_the_board(one, bundle, tmp_path):
+    """Times of 15 W and free clocks are not taken for those of MAXN and held ones; the engine says how it was built."""
+    a_board(tmp_path, "15W")
+    built = build(bundle, root=tmp_path)
+    assert built.description["board"]["power_mode"] == "15W"
+    assert any("hold them with: sudo jetson_clocks" in note for note in built.notes)
+    a_board(tmp_path, "MAXN_SUPER", highest="729600")
+    kept = build(bundle, root=tmp_path)
+    assert kept.engine == "kept"
+    assert kept.notes[-1] == (
+        "The board was in power mode 15W, now it is MAXN_SUPER: other kernels may be the fastest; build again with "
+        "--force."
+    )
+    again = build(bundle, root=tmp_path, force=True)
+    assert (again.engine, again.description["board"]["clocks_held"]) == ("built", True)
+    assert not any("--force" in note for note in again.notes)
+
+
+def test_each_setting_of_the_board_has_a_timing_cache_of_its_own(one, tmp_path):
+    names = set()
+    for mode, highest in (("15W", "1510400"), ("15W", "729600"), ("MAXN_SUPER", "1510400")):
+        a_board(tmp_path, mode, highest)
+        names.add(backend.timing_cache())
+    assert len(names) == 3
+
+
+def test_a_board_that_is_slowed_down_while_it_builds(one, bundle, tmp_path):
+    a_board(tmp_path, "15W")
+    for name, content in {"type": "gpu-throttle-alert", "cur_state": "1"}.items():
+        path = tmp_path / "sys/class/thermal/cooling_device0" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert any("slowed down while it built (gpu-throttle-alert)" in note for note in build(bundle).notes)

@@ -396,7 +396,7 @@ def test_a_long_list_is_cut(empty: Path, builder: Builder) -> None:
     assert any(line.startswith("precision: layers unknown") for line in replace(report, description={}).lines())
 
 
-def test_a_board_that_misleads_the_timing(empty: Path, builder: Builder, tmp_path: Path) -> None:
+def test_a_board_is_watched_while_it_builds(empty: Path, builder: Builder, tmp_path: Path) -> None:
     root = tmp_path / "board"
     for name, content in {
         "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1",
@@ -408,13 +408,13 @@ def test_a_board_that_misleads_the_timing(empty: Path, builder: Builder, tmp_pat
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(content)
     report = build(empty, root=root)
-    assert report.notes[0] == "as told"
-    assert "hold them with: sudo jetson_clocks" in report.notes[1]
-    assert "slowed down while it built (gpu-throttle-alert)" in report.notes[2]
     assert "JetPack 6.2 (L4T 36.4.3), power mode unknown, clocks free" in "\n".join(report.lines())
     assert report.to_dict()["telemetry"]["throttled"] is True
     kept = build(empty, root=root)
     assert (kept.notes, kept.to_dict()["telemetry"]) == (["as told"], None)
+    assert [job["fresh"] for job in builder.builds] == [False]
+    build(empty, root=root, force=True)
+    assert builder.builds[-1]["fresh"], "what was timed before may be what --force is to cure"
 
 
 # The command.

@@ -26,9 +26,9 @@ def _backends(kind: str) -> list[Path]:
 SHIPPED = [
     *(
         PACKAGE / f"{name}.py"
-        for name in ("__init__", "artifact", "errors", "file_lock", "framing", "host", "imaging", "jetpack", "progress")
+        for name in ("__init__", "artifact", "errors", "file_lock", "framing", "host", "imaging", "jetpack", "opencv")
     ),
-    *(PACKAGE / f"{name}.py" for name in ("provenance", "stats", "tiling")),
+    *(PACKAGE / f"{name}.py" for name in ("progress", "provenance", "stats", "tiling")),
     *(PACKAGE / "backends" / f"{name}.py" for name in ("__init__", "base", "openvino", "tensorrt")),
     *(path for kind in ("_cuda", "_openvino", "_telemetry", "_tensorrt") for path in _backends(kind)),
     *(
