@@ -66,6 +66,10 @@ class MissingLibrary(MachineError):
     pass
 
 
+class MachineChanged(MachineError):
+    """What was asked of a machine does not hold any more: somebody set it otherwise meanwhile."""
+
+
 class StorageError(MachineError):
     pass
 

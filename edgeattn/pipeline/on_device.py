@@ -17,7 +17,7 @@ from edgeattn import tasks
 from edgeattn.artifact import MANIFEST, Artifact, Precision, Stage, artifact_key, write_atomic
 from edgeattn.backends.base import Specs, TensorSpec
 from edgeattn.board import meanwhile_in_words, settings
-from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, StorageError
+from edgeattn.errors import ConnectionFailed, EdgeattnError, MachineChanged, MissingLibrary, StorageError
 from edgeattn.measure import select
 from edgeattn.pipeline import bundling, checks
 from edgeattn.pipeline.context import Context, prepared
@@ -30,7 +30,7 @@ from edgeattn.remote.shards import read_shards, shards_in, write_shards
 _STEPS = "edgeattn.remote.steps"
 _FRAMES_LAYOUT = 1
 # What ends a run rather than a row: the other machine, not the engine, is at fault.
-_FATAL = (ConnectionFailed, MissingLibrary, StorageError)
+_FATAL = (ConnectionFailed, MachineChanged, MissingLibrary, StorageError)
 
 
 class OnDevice:
@@ -52,9 +52,11 @@ class OnDevice:
         return (f"compiled and measured on {self._device.address} ({there}); the rows before it were measured here",)
 
     def compile_engine(self, context: Context, graph: Artifact, precision: Precision) -> Artifact:
-        """The engine of `graph`, as that machine compiled it."""
+        """The engine of `graph`, as that machine compiled it, on a board for the power mode and clocks it has now."""
+        self._device.look_again()
         values = {"backend": context.target.backend, "precision": precision.value, "threads": self._threads(context)}
         inputs = {"graph": graph.sha256, **values, **self._origin(*backend_modules(context.target.backend))}
+        inputs["board"] = self._set()
 
         def make(work: Path, out: Path) -> None:
             key = artifact_key(Stage.COMPILE, precision.value, inputs)
@@ -124,6 +126,7 @@ class OnDevice:
 
     def latency(self, context: Context, rows: Sequence[Row]) -> list[Row]:
         """Interleaved rounds there. Each row is compared with the most precise engine among them, and its parent."""
+        self._device.look_again()
         origin = self._origin("edgeattn.measure.latency", "edgeattn.measure.worker")
         where = {"threads": self._threads(context), "run_by": origin, "board": self._set()}
 
@@ -223,6 +226,12 @@ class OnDevice:
             # Figures stay true, but what failed may have lacked the memory or the time that there is now.
             done = self._device.step("latency", key, values, files, work / "fetched", force=True)
         found = done.values
+        before = found["meanwhile"]["before"]
+        if before is not None and settings(before) != self._set():  # between the look and the first round
+            raise MachineChanged(
+                f"{self._device.address} was set to another power mode or other clocks while the engines were sent; "
+                "leave it as it is and run the same command again."
+            )
         for figures in found["figures"].values():
             timed = figures["latency"]
             timed["device_ratio"] = {

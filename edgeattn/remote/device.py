@@ -23,9 +23,9 @@ class Done:
     cached: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Device:
-    """What is on the other side; see `connect`. `facts` are those of `steps.describe`."""
+    """What is on the other side; see `connect`. `facts` are those of `steps.describe`, as it was last looked at."""
 
     host: Host
     backend: str
@@ -66,7 +66,12 @@ class Device:
     def describe(self) -> dict[str, Any]:
         """The report's `host.device`: what is told of any machine, and of a board how it is set."""
         machine = {key: value for key, value in self.facts["host"].items() if key != "device"}
-        return {"address": self.address, **machine, **(self.facts["board"] or {})}
+        return {"address": self.address, **machine, **(self.facts["board"] or {}), "fingerprint": self.fingerprint}
+
+    def look_again(self) -> None:
+        """Ask a board how it is set now: hours of training may have passed. Raises as `step`."""
+        if self.facts["board"] is not None:
+            self.facts = _facts(self.host, self.backend, self.package, self.progress)
 
     def step(
         self,
@@ -98,6 +103,9 @@ def connect(host: Host, backend: str, task_module: str, progress: Progress) -> D
     """
     package = pack(task_module)
     progress(0, 1, f"connecting to {host.address}")
+    return Device(host, backend, package, _facts(host, backend, package, progress), progress)
+
+
+def _facts(host: Host, backend: str, package: bytes, progress: Progress) -> dict[str, Any]:
     question = Request("describe", None, {"backend": backend}, package, needed(backend))
-    facts = converse(host, question, None, progress)["values"]
-    return Device(host, backend, package, facts, progress)
+    return dict(converse(host, question, None, progress)["values"])

@@ -10,7 +10,7 @@ import pytest
 
 from edgeattn.artifact import Precision, Stage, Store
 from edgeattn.data.base import Sample, Splits
-from edgeattn.errors import ConnectionFailed, MachineError, StageFailed
+from edgeattn.errors import ConnectionFailed, MachineChanged, MachineError, StageFailed
 from edgeattn.pipeline import checks
 from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.on_device import OnDevice
@@ -48,6 +48,11 @@ class Box(Device):
 
     answers: dict[str, Any]
     asked: list[tuple[str, str, dict[str, Any], dict[str, Any], bool]]
+    now: dict[str, Any] | None = None
+
+    def look_again(self):
+        """`now` is what its board is set to by now."""
+        self.facts = {**self.facts, "board": self.now or self.facts["board"]}
 
     def step(self, name, key, values, files, into, *, force=False):
         self.asked.append((name, key, dict(values), dict(files), force))
@@ -58,8 +63,7 @@ class Box(Device):
 @pytest.fixture
 def box() -> Box:
     made = Box(Host("me@box"), "openvino", b"", FACTS, lambda done, total, text: None)
-    object.__setattr__(made, "answers", {})
-    object.__setattr__(made, "asked", [])
+    made.answers, made.asked = {}, []
     return made
 
 
@@ -194,8 +198,7 @@ def test_a_bundle_is_timed_beside_its_engine_with_frames_as_they_come(context, b
 def changed(box: Box, **facts: Any) -> Box:
     """The same machine on another day."""
     made = Box(box.host, box.backend, b"", {**FACTS, **facts}, box.progress)
-    object.__setattr__(made, "answers", box.answers)
-    object.__setattr__(made, "asked", box.asked)
+    made.answers, made.asked = box.answers, box.asked
     return made
 
 
@@ -222,6 +225,50 @@ def test_latency_is_measured_again_in_another_power_mode(context, box):
     for set_to in (board, warmer, faster):
         OnDevice(changed(box, board=set_to)).latency(context, rows)
     assert len(box.asked) == 2, "heat is no setting"
+
+
+BOARD = {"power_mode": "15W", "clocks_held": False, "clocks_max_mhz": {"gpu": 625}, "temperatures_c": {"tj": 40.0}}
+
+
+def test_an_engine_is_built_again_in_another_power_mode(context, box):
+    """Its kernels were chosen by their times in the other one."""
+
+    def build(values, files, into):
+        (into / "a").write_text("blob")
+        return Done({}, {"engine.blob": into / "a"}, False)
+
+    box.answers["build"] = build
+    graph = row(context, Stage.EXPORT, "fp32").artifact
+    for mode in ("15W", "15W", "MAXN_SUPER"):
+        OnDevice(changed(box, board={**BOARD, "power_mode": mode})).compile_engine(context, graph, Precision.FP32)
+    assert [asked[0] for asked in box.asked] == ["build", "build"]
+    assert box.asked[0][1] != box.asked[1][1]
+
+
+def test_how_a_board_is_set_is_asked_before_it_is_timed(context, box):
+    """It was set otherwise since the connection was made, as while a network was trained here."""
+    box.answers["latency"] = timed()
+    rows = [row(context, Stage.COMPILE, "fp32")]
+    first, second = (changed(box, board=BOARD) for _ in range(2))
+    second.now = {**BOARD, "power_mode": "MAXN_SUPER"}
+    for machine in (first, second):
+        OnDevice(machine).latency(context, rows)
+    assert len(box.asked) == 2 and box.asked[0][1] != box.asked[1][1]
+    assert second.describe()["power_mode"] == "MAXN_SUPER"
+
+
+def test_a_board_that_is_set_otherwise_while_engines_are_sent(context, box):
+    """Its figures belong to no setting that could be named: nothing is kept, and the run ends."""
+
+    def latency(values, files, into):
+        done = timed()(values, files, into)
+        done.values["meanwhile"]["before"] = {**BOARD, "power_mode": "MAXN_SUPER"}
+        return done
+
+    box.answers["latency"] = latency
+    with pytest.raises(MachineChanged, match=r"me@box was set to another power mode or other clocks while"):
+        OnDevice(changed(box, board=BOARD)).latency(context, [row(context, Stage.COMPILE, "fp32")])
+    assert len(box.asked) == 1
 
 
 @pytest.mark.parametrize("error", [MachineError("No memory."), StageFailed("Not finite.")])

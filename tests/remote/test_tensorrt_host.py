@@ -69,6 +69,7 @@ def test_what_the_board_tells_is_in_the_report(tensorrt_box, deployed):
     device, rows = values["host"]["device"], deploying.rows(values)
     assert (device["address"], device["module"], device["jetpack"]) == (tensorrt_box.address, "p3767-0005", "6.2")
     assert (device["power_mode"], device["clocks_mhz"]["17000000.gpu"]) == ("15W", 306.0)
+    assert (device["fingerprint"]["tensorrt"], device["fingerprint"]["module"]) == ("10.3.0", "p3767-0005")
     for name in ("compile/fp16", "compile/int8"):
         row = rows[name]
         assert row["energy"]["mean_w"] == pytest.approx(6.0) and "VDD_IN" in row["energy"]["source"]
