@@ -8,7 +8,7 @@ faster than its memory traffic at peak bandwidth; both at once at best, so the l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgeattn.target import Hardware, Peaks
@@ -19,7 +19,9 @@ _CUDA_CORES = {"fp32": "fp32_tflops"}
 
 @dataclass(frozen=True)
 class Bound:
-    """Times of one call in milliseconds. `compute_ms` and `memory_ms` are None where no peak is published for them.
+    """Times of a frame in milliseconds, of `calls` calls one after the other: several where it goes in tiles.
+
+    `compute_ms` and `memory_ms` are None where no peak is published for them.
 
     `bound_ms` is the larger, None when neither is known; `binds` says which. `left_out` are precisions without a
     published peak, whose arithmetic is in no figure: the bound is true without them, only lower.
@@ -28,6 +30,12 @@ class Bound:
     compute_ms: float | None
     memory_ms: float | None
     left_out: tuple[str, ...] = ()
+    calls: int = 1
+
+    def of_frame(self, calls: int) -> Bound:
+        """Of a frame that takes `calls` such calls: nothing of one is left for the next but what is in the cache."""
+        compute, memory = (None if time is None else time * calls for time in (self.compute_ms, self.memory_ms))
+        return replace(self, compute_ms=compute, memory_ms=memory, calls=calls)
 
     @property
     def bound_ms(self) -> float | None:
@@ -43,13 +51,16 @@ class Bound:
         """For a reader who must not take it for a measurement."""
         if self.bound_ms is None:
             return "No estimate of the least latency: neither peaks nor bandwidth of this device are published."
+        frame = f" for a frame of {self.calls} calls" if self.calls > 1 else ""
         by = "arithmetic" if self.binds == "compute" else "memory traffic"
         other = self.memory_ms if self.binds == "compute" else self.compute_ms
-        parts = [f"Estimate, not measured: at least {self.bound_ms:.3g} ms, for {by} alone"]
+        parts = [f"Estimate, not measured: at least {self.bound_ms:.3g} ms{frame}, for {by} alone"]
         if other is not None:
             parts.append(f"{'memory traffic' if self.binds == 'compute' else 'arithmetic'} would need {other:.3g} ms")
         if self.left_out:
             parts.append(f"no peak is published for {', '.join(self.left_out)}, whose arithmetic is left out")
+        if self.compute_ms is not None:
+            parts.append("arithmetic is the fewest multiplications that known kernels need")
         return "; ".join(parts) + "."
 
     def to_dict(self) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def engines(state: Run, graphs: dict[Precision, Artifact], exported: Artifact) -
 
 
 def roofline(context: Context, graph: Artifact) -> dict[str, Any] | None:
-    """The least time on the target by `measure.roofline`, labelled an estimate; None where no hardware is described."""
+    """The least time of a frame on the target by `measure.roofline`, labelled an estimate; None where no hardware is
+    described."""
     from edgeattn.lint.reading import read
     from edgeattn.lint.work import work
     from edgeattn.measure.roofline import on
@@ -90,7 +91,9 @@ def roofline(context: Context, graph: Artifact) -> dict[str, Any] | None:
     if hardware is None:
         return None
     found = work(read(graph.path / "model.onnx"))
-    return on(hardware, found.least_macs, found.weights_bytes, found.io_bytes).to_dict()
+    bound = on(hardware, found.least_macs, found.weights_bytes, found.io_bytes)
+    # Of frames of several sizes the first one, as for latencies.
+    return bound.of_frame(len(checks.timed_frames(context)[0])).to_dict()
 
 
 def select(state: Run, rows: Sequence[Row]) -> Selection:

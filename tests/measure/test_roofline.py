@@ -13,6 +13,7 @@ from edgeattn.target import Hardware, Peaks
 
 PEAKS = Peaks(int8_tops=20, fp16_tflops=10, fp32_tflops=2, memory_gb_s=50)
 G = 10**9
+FEWEST = "; arithmetic is the fewest multiplications that known kernels need."
 
 
 def near(value, expected):
@@ -73,13 +74,15 @@ def test_without_any_figure_there_is_no_estimate():
     ("bound", "sentence"),
     [
         (Bound(0.25, 0.125),
-         "Estimate, not measured: at least 0.25 ms, for arithmetic alone; memory traffic would need 0.125 ms."),
+         f"Estimate, not measured: at least 0.25 ms, for arithmetic alone; memory traffic would need 0.125 ms{FEWEST}"),
         (Bound(0.125, 0.25),
-         "Estimate, not measured: at least 0.25 ms, for memory traffic alone; arithmetic would need 0.125 ms."),
+         f"Estimate, not measured: at least 0.25 ms, for memory traffic alone; arithmetic would need 0.125 ms{FEWEST}"),
         (Bound(None, 0.25, ("int8",)),
          "Estimate, not measured: at least 0.25 ms, for memory traffic alone; no peak is published for int8, whose "
          "arithmetic is left out."),
-        (Bound(0.25, None), "Estimate, not measured: at least 0.25 ms, for arithmetic alone."),
+        (Bound(0.25, None), f"Estimate, not measured: at least 0.25 ms, for arithmetic alone{FEWEST}"),
+        (Bound(0.25, None).of_frame(16),
+         f"Estimate, not measured: at least 4 ms for a frame of 16 calls, for arithmetic alone{FEWEST}"),
     ],
 )  # fmt: skip
 def test_a_sentence_says_that_it_is_an_estimate(bound, sentence):
@@ -88,7 +91,7 @@ def test_a_sentence_says_that_it_is_an_estimate(bound, sentence):
 
 def test_for_other_programs():
     assert Bound(0.25, 0.125, ("int4",)).to_dict() == {
-        "compute_ms": 0.25, "memory_ms": 0.125, "left_out": ["int4"], "bound_ms": 0.25, "binds": "compute",
+        "compute_ms": 0.25, "memory_ms": 0.125, "left_out": ["int4"], "bound_ms": 0.25, "binds": "compute", "calls": 1,
         "sentence": Bound(0.25, 0.125, ("int4",)).sentence(),
     }  # fmt: skip
 

@@ -123,12 +123,13 @@ def test_a_deferred_row_has_the_accuracy_of_its_graph_and_an_estimate(tmp_path, 
     )
     state = SimpleNamespace(context=context, add=lambda *new: rows.extend(new), row=lambda name: judged)
     monkeypatch.setattr(gate, "measured", lambda context, exported: None)
+    monkeypatch.setattr(checks, "timed_frames", lambda context: [({}, {}, {})])  # in three tiles
     (row,) = deferred.engines(state, {Precision.FP32: made}, made)
     values = row.to_dict()
     assert (values["status"], values["emulated"], values["drift"]["metric_delta"]) == ("deferred", True, -0.2)
     assert values["artifact"]["sha256"] == made.sha256 and values["latency"] is None
     assert values["emulation"] == {"metric": 1.0, "sqnr_db": 60.0}
-    assert values["estimate"]["bound_ms"] > 0 and "Estimate, not measured" in values["estimate"]["sentence"]
+    assert values["estimate"]["bound_ms"] > 0 and "for a frame of 3 calls" in values["estimate"]["sentence"]
     assert "python -m edgeattn.runtime build BUNDLE" in values["reason"]
 
 
