@@ -52,7 +52,7 @@ class Context:
         if self.remote is None:
             return None
         found = connect(self.remote, self.target.backend, tasks.module_name(self.recipe.task), self.progress)
-        if reason := unsuited(self.target, found.address, found.module, found.fingerprint.get("tensorrt")):
+        if reason := unsuited(self.target, found.address, found.module, found.fingerprint):
             raise MachineError(f"{reason} Choose the target it is; see: edgeattn targets.")
         return found
 

@@ -367,6 +367,16 @@ def test_a_library_that_is_missing(tool, library, command, said):
     assert not (tool.folder / "store").exists() and not (tool.folder / "out").exists()
 
 
+def test_the_command_where_only_the_runtime_is_installed(tool):
+    """As on a board, into whose environment the package was put without its extras."""
+    names = ["click", "rich", "yaml", "pydantic"]
+    launch = HIDE.format(names=names) + "from edgeattn.start import main\nmain()\n"
+    ended = tool("deploy", "tiny.yaml", launch=launch)
+    assert ended.code == 3 and ended.err.count("\n") == 1
+    assert "needs click, pydantic, yaml, rich, which a device does without" in ended.err
+    assert "python -m edgeattn.runtime --help" in ended.err
+
+
 @pytest.mark.slow
 def test_a_machine_that_only_trains_needs_no_library_of_the_later_stages(tool):
     """Hidden in every process that it starts too, as the timing ones."""

@@ -16,7 +16,7 @@ from edgeattn.board import jetson
 from edgeattn.errors import ModelError
 from edgeattn.measure.select import Limits
 from edgeattn.pipeline import checks, deferred, gate
-from edgeattn.pipeline.elsewhere import elsewhere
+from edgeattn.pipeline.elsewhere import elsewhere, unsuited
 from edgeattn.pipeline.rows import Row
 from edgeattn.recipe import load_target
 
@@ -31,7 +31,13 @@ def test_engines_of_openvino_are_built_here():
     ("missing", "module", "version", "target", "why"),
     [
         ("TensorRT cannot be used (none); install it.", None, "", "jetson", "TensorRT cannot be used (none)."),
-        (None, None, "10.3.0", "jetson", "This machine is no Jetson, the target jetson-orin-nano is p3767-0003 or"),
+        (
+            None,
+            None,
+            "10.3.0",
+            "jetson",
+            "This machine is no Jetson, or a container that hides which one, the target jetson-orin-nano is p3767-0003",
+        ),
         (None, "p3701-0005", "10.3.0", "jetson", "This machine is p3701-0005, the target jetson-orin-nano is p3767"),
         (None, "p3767-0005", "10.3.0", "jetson", None),
         (None, None, "10.3.0", "nvidia", None),
@@ -45,6 +51,21 @@ def test_those_of_tensorrt_only_on_the_device(missing, module, version, target, 
     monkeypatch.setattr(tensorrt, "fingerprint", lambda: {"tensorrt": version})
     found = elsewhere(load_target(target))
     assert found == why if why is None else found.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("module", "capability", "multiprocessors", "suits"),
+    [
+        (None, "8.7", "8", True),
+        (None, "8.7", "16", False),
+        (None, "11.0", "8", False),
+        ("p3701-0005", "8.7", "8", False),  # what says which it is is believed
+    ],
+)
+def test_in_a_container_the_gpu_tells_which_board_it_is(module, capability, multiprocessors, suits):
+    """Docker hides the device tree, and with it the module."""
+    gpu = {"tensorrt": "10.3.0", "compute_capability": capability, "multiprocessors": multiprocessors}
+    assert (unsuited(JETSON, "It", module, gpu) is None) == suits
 
 
 def a_row(variant, delta=0.0, sqnr=50.0):
