@@ -13,8 +13,8 @@ def main() -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f"error: The edgeattn command needs {', '.join(missing)}, which a device does without; install it with: pip "
-            'install "edgeattn[cli]", or on the device use: python -m edgeattn.runtime --help.',
+            f"error: The edgeattn command needs {', '.join(missing)}, which a device does without; install it with: "
+            'pip install "edgeattn[cli]", or on the device use: python -m edgeattn.runtime --help.',
             file=sys.stderr,
         )
         sys.exit(3)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeattn import report
+from edgeattn import lint, report
 from edgeattn.artifact import PROVENANCE
 from edgeattn.recipe import Recipe, load_recipe
 from edgeattn.report.zoo import placed
@@ -93,3 +93,13 @@ def test_every_recipe_begins_with_command_cost_and_expectation(path):
         assert any(line.startswith(f"#   {word} ") for line in header), word
     assert not any("to be measured" in line for line in header)
     assert any(f"RECIPE={path.stem} " in line or path.stem == "digit_scenes" for line in header)
+
+
+def test_jetson_in_ten_minutes_says_what_there_is():
+    """The number of rules, and a first command that needs no data set: a newcomer has none."""
+    page = (ROOT / "docs/jetson.md").read_text()
+    assert f"| {len(lint.known_rules())} rules from" in page
+    commands = re.findall(r"^make deploy (.*)$", page, re.MULTILINE)
+    assert commands and not any("RECIPE=" in command for command in commands)
+    assert load_recipe("digit_scenes").data.format == "scenes"
+    assert page.count("digit_scenes-jetson-orin-nano.edgeattn") >= 4
