@@ -516,8 +516,9 @@ def test_a_second_ctrl_c_does_not_take_python_down_under_the_builder():
 
 
 def test_a_builder_of_a_thread_that_nobody_waits_for_is_stopped_at_the_end():
+    """And a forked process, which has no builder, does not wait for one."""
     program = """
-import threading, time
+import os, threading, time
 from edgeattn.backends import _tensorrt_progress as progress
 watch, began = progress.Watch(), threading.Event()
 
@@ -531,6 +532,9 @@ threading.Thread(
     target=lambda: progress.watched(build, watch, lambda *told: None, "building"), daemon=True
 ).start()
 began.wait()
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
