@@ -150,8 +150,8 @@ def translated(what: str) -> Iterator[None]:
     except EdgeattnError:
         raise
     except RuntimeError as error:
-        reason = said() if said_errors() else last_line(error)
-        raise ModelError(f"TensorRT {library().__version__} cannot {what}: {reason}.") from error
+        why = said() if said_errors() else last_line(error)
+        raise ModelError(f"TensorRT {library().__version__} cannot {what}: {why}.") from error
 
 
 def created(make: Any, what: str) -> Any:

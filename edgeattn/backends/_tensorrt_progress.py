@@ -67,6 +67,8 @@ class Watch:
 
 
 _running: list[tuple[Watch, threading.Event]] = []  # builders, and the event that says that one has ended
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_running.clear)  # a forked process has no builder, and would wait for ever
 
 
 @atexit.register

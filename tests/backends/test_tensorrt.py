@@ -20,6 +20,7 @@ import pytest
 from edgeattn import backends
 from edgeattn.artifact import sha256_bytes, sha256_file
 from edgeattn.backends import _cuda, _tensorrt_progress
+from edgeattn.backends import _tensorrt_library as lib
 from edgeattn.backends import tensorrt as backend
 from edgeattn.backends.tensorrt import BuildSettings
 from edgeattn.errors import InputError, MachineError, MissingLibrary, ModelError, NoEngine, StorageError
@@ -429,7 +430,7 @@ def test_progress_names_the_phase(world, model, tmp_path, monkeypatch):
 
     def wait_for_listener(monitor):
         heard.clear()
-        heard.wait(0.05)
+        heard.wait(0.5)
 
     world.while_building = wait_for_listener
     backend.build(model, tmp_path, BuildSettings(), listen)
@@ -515,8 +516,9 @@ def test_a_second_ctrl_c_does_not_take_python_down_under_the_builder():
 
 
 def test_a_builder_of_a_thread_that_nobody_waits_for_is_stopped_at_the_end():
+    """And a forked process, which has no builder, does not wait for one."""
     program = """
-import threading, time
+import os, threading, time
 from edgeattn.backends import _tensorrt_progress as progress
 watch, began = progress.Watch(), threading.Event()
 
@@ -530,6 +532,9 @@ threading.Thread(
     target=lambda: progress.watched(build, watch, lambda *told: None, "building"), daemon=True
 ).start()
 began.wait()
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
@@ -589,6 +594,26 @@ def test_a_build_that_runs_out_of_memory_says_what_to_do(one, model, tmp_path):
     one.build_fails, one.build_says = True, [("ERROR", "Requested amount of GPU memory could not be allocated.")]
     with pytest.raises(ModelError, match=r"could not be allocated\. Close other programs that use the GPU"):
         backend.build(model, tmp_path, BuildSettings())
+
+
+def test_what_is_said_while_building_is_said_of_that_build(one, model, tmp_path):
+    """The builder has a thread of its own; whoever runs an engine meanwhile does not hear of it."""
+    one.build_fails, one.build_says = True, [("ERROR", "Out of everything.")]
+    running, built, other = threading.Event(), threading.Event(), lib.Operation()
+
+    def run():
+        with other.heard():
+            running.set()
+            built.wait()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    running.wait()
+    with pytest.raises(ModelError, match="Out of everything"):
+        backend.build(model, tmp_path, BuildSettings())
+    built.set()
+    thread.join()
+    assert other.errors == []
 
 
 def test_warnings_are_kept_once_each(one, model, tmp_path):

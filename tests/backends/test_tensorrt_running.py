@@ -419,6 +419,11 @@ def test_each_thread_hears_of_its_own_operation(either):
     assert {name: sorted(text.split("; ")) for name, text in said.items()} == {
         "a": ["Out of memory", "a failed"], "b": ["Out of memory", "b failed"],
     }  # fmt: skip
+    with lib.Operation().heard() as outer:
+        with lib.Operation().heard() as inner:
+            either._log(logger, "ERROR", "Inside.")
+        either._log(logger, "ERROR", "Outside.")
+    assert (inner.errors, outer.errors) == (["Inside."], ["Outside."])
     either._log(logger, "ERROR", "Nobody asked.")
     assert lib.said() == "it gave no reason"
 
