@@ -202,16 +202,25 @@ def changed(box: Box, **facts: Any) -> Box:
     return made
 
 
-def test_an_engine_is_built_again_where_what_it_depends_on_changed(context, box):
-    """As after an upgrade of a board's system that leaves TensorRT's version as it was."""
+BOARD = {"power_mode": "15W", "clocks_held": False, "clocks_max_mhz": {"gpu": 625}, "temperatures_c": {"tj": 40.0}}
 
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"fingerprint": {"openvino": "1", "l4t": "36.4.4"}},  # an upgrade that leaves TensorRT's version as it was
+        {"board": {**BOARD, "power_mode": "MAXN_SUPER"}},  # kernels were chosen by their times in another power mode
+    ],
+)
+def test_an_engine_is_built_again_where_what_it_depends_on_changed(facts, context, box):
     def build(values, files, into):
         (into / "a").write_text("blob")
         return Done({}, {"engine.blob": into / "a"}, False)
 
     box.answers["build"] = build
     graph = row(context, Stage.EXPORT, "fp32").artifact
-    for machine in (box, box, changed(box, fingerprint={"openvino": "1", "l4t": "36.4.4"})):
+    before = changed(box, board=BOARD)
+    for machine in (before, before, changed(box, **{"board": BOARD, **facts})):
         OnDevice(machine).compile_engine(context, graph, Precision.FP32)
     assert [asked[0] for asked in box.asked] == ["build", "build"]
     assert box.asked[0][1] != box.asked[1][1]
@@ -220,29 +229,10 @@ def test_an_engine_is_built_again_where_what_it_depends_on_changed(context, box)
 def test_latency_is_measured_again_in_another_power_mode(context, box):
     box.answers["latency"] = timed()
     rows = [row(context, Stage.COMPILE, "fp32")]
-    board = {"power_mode": "15W", "clocks_held": False, "clocks_max_mhz": {"gpu": 625}, "temperatures_c": {"tj": 40.0}}
-    warmer, faster = {**board, "temperatures_c": {"tj": 60.0}}, {**board, "power_mode": "25W"}
-    for set_to in (board, warmer, faster):
+    warmer, faster = {**BOARD, "temperatures_c": {"tj": 60.0}}, {**BOARD, "power_mode": "25W"}
+    for set_to in (BOARD, warmer, faster):
         OnDevice(changed(box, board=set_to)).latency(context, rows)
     assert len(box.asked) == 2, "heat is no setting"
-
-
-BOARD = {"power_mode": "15W", "clocks_held": False, "clocks_max_mhz": {"gpu": 625}, "temperatures_c": {"tj": 40.0}}
-
-
-def test_an_engine_is_built_again_in_another_power_mode(context, box):
-    """Its kernels were chosen by their times in the other one."""
-
-    def build(values, files, into):
-        (into / "a").write_text("blob")
-        return Done({}, {"engine.blob": into / "a"}, False)
-
-    box.answers["build"] = build
-    graph = row(context, Stage.EXPORT, "fp32").artifact
-    for mode in ("15W", "15W", "MAXN_SUPER"):
-        OnDevice(changed(box, board={**BOARD, "power_mode": mode})).compile_engine(context, graph, Precision.FP32)
-    assert [asked[0] for asked in box.asked] == ["build", "build"]
-    assert box.asked[0][1] != box.asked[1][1]
 
 
 def test_how_a_board_is_set_is_asked_before_it_is_timed(context, box):
