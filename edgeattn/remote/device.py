@@ -86,8 +86,7 @@ class Device:
         """
         request = Request(name, key, values, self.package, needed(self.backend), files, force)
         result = converse(self.host, request, into, self.progress)
-        fetched = {file: into / entry["sha256"] for file, entry in result["files"].items()}
-        return Done(result["values"], fetched, result["cached"])
+        return Done(result.values, {name: into / sha256 for name, sha256 in result.files.items()}, result.cached)
 
 
 def connect(host: Host, backend: str, task_module: str, progress: Progress) -> Device:
@@ -99,5 +98,5 @@ def connect(host: Host, backend: str, task_module: str, progress: Progress) -> D
     package = pack(task_module)
     progress(0, 1, f"connecting to {host.address}")
     question = Request("describe", None, {"backend": backend}, package, needed(backend))
-    facts = converse(host, question, None, progress)["values"]
+    facts = converse(host, question, None, progress).values
     return Device(host, backend, package, facts, progress)
