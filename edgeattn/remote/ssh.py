@@ -59,7 +59,7 @@ def failure(host: Host, code: int | None, said: Sequence[str], *, doing: str | N
 
     `doing`: what was under way; None where the program there had not yet begun.
     """
-    last = said[-1].strip().rstrip(".") if said else _NO_REASON
+    last = said[-1].strip().rstrip(".") if said else "it gave no reason"
     own = [line.strip().rstrip(".") for line in said if _OWN.match(line.strip())]
     # A higher code is that of a signal, such as a shell between gives it: memory was wanting, or nobody heard any more.
     if doing is not None and code is not None and 0 <= code <= _HIGHEST:

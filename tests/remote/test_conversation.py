@@ -276,8 +276,10 @@ def test_what_libraries_print_there_is_no_record(stand_in):
     assert stand_in(noise + SLOW.replace("sleep(4)", "sleep(0)")).values == {"done": 1}
 
 
-def test_processes_started_there_find_no_modules_in_the_home_folder(stand_in, tmp_path):
-    """`python -m` looks first where it stands."""
+def test_modules_in_the_home_folder_there_are_not_taken_for_others(stand_in, tmp_path, monkeypatch):
+    """`python -c` and `python -m` look first where they stand."""
+    (tmp_path / "zipfile.py").write_text("raise RuntimeError('stray')\n")
+    monkeypatch.chdir(tmp_path)
     where = (
         "import os, sys\n"
         "def serve(channel, place, request):\n"

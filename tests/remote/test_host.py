@@ -118,7 +118,7 @@ def test_nothing_is_asked_in_a_window(monkeypatch):
         (255, "me@box: Permission denied (publickey,password).", None, ConnectionFailed, "ssh-copy-id box"),
         (255, "command-line: line 0: Bad configuration option: x", None, InputError, "does not take these options"),
         (127, "sh: 1: exec: python3: not found", None, MissingLibrary, "cannot run 'python3'"),
-        (1, "", None, ConnectionFailed, "code 1 before it had begun (ssh gave no reason)"),
+        (1, "", None, ConnectionFailed, "code 1 before it had begun (it gave no reason)"),
         (255, "client_loop: send disconnect: Broken pipe", "files were sent", ConnectionFailed, "was lost, or"),
         (None, "", "'x' was under way", ConnectionFailed,
          "while 'x' was under way (ssh gave no reason); run the same command again"),
