@@ -26,9 +26,12 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 
 setup: $(VENV)/.complete  ## make .venv
 
-# Some shells export HOST, this machine's own name: what counts is a HOST given to make.
+# Some shells export HOST, this machine's own name: what counts is a HOST given to make, even an empty one, which
+# edgeattn refuses. By way of the environment its value is never read as shell or make.
 ifneq ($(findstring command line,$(origin HOST)),)
-ON := $(if $(HOST),--host "$(HOST)")
+export EDGEATTN_MAKE_HOST := $(value HOST)
+unexport HOST
+ON := --host "$$EDGEATTN_MAKE_HOST"
 endif
 
 deploy: $(VENV)/.complete  ## RECIPE to TARGET: engine, bundle, report (RECIPE=digit_scenes TARGET=cpu [HOST=user@device] ARGS="...")

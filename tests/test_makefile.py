@@ -59,7 +59,16 @@ def test_another_machine_is_named_to_deploy(make):
 
 def test_the_name_that_a_shell_gives_this_machine_is_no_device(make):
     assert make("deploy", HOST="workstation") == ["deploy digit_scenes --target cpu"]
-    assert make("deploy", "HOST=") == ["deploy digit_scenes --target cpu"] * 2
+
+
+def test_an_empty_name_is_handed_on_to_be_refused(make):
+    assert make("deploy", "HOST=") == ["deploy digit_scenes --target cpu --host "]
+
+
+@pytest.mark.parametrize("name", ['a"; touch made; "', "$(shell touch made)", "`touch made`", "$$PWD", "a'b", "a b"])
+def test_no_name_is_read_as_shell(make, tmp_path, name):
+    assert make("deploy", f"HOST={name}") == [f"deploy digit_scenes --target cpu --host {name}"]
+    assert not (tmp_path / "made").exists()
 
 
 def test_without_a_bundle_the_alignment_benchmark_says_so_and_is_no_failure(tmp_path):

@@ -70,7 +70,7 @@ def host_options(command: F) -> F:
             default="python3",
             show_default=True,
             metavar="PATH",
-            help="The Python there that has NumPy, OpenCV and the engine's library.",
+            help="The Python there that has NumPy, OpenCV and the engine's library; '~/' is the home folder there.",
         ),
         click.option(
             "--ssh-option",

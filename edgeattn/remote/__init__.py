@@ -4,10 +4,10 @@
     device.connect(host, backend, ...)         what is there: processor, precisions, libraries; or one sentence
     Device.step(name, key, values, files)      one step there: its values, and its files brought back
 
-On this side: `host`, `ssh` (the command line and what its failures mean), `line` (its process), `conversation` (one
-connection), `package` (what travels) and `device`. On the far side, where Python 3.10, NumPy, OpenCV and one engine
-library are all there is: `bootstrap` (sent over standard input, standard library only), `far` (lock, records) and
-`steps` (the work itself).
+On this side: `host`, `ssh` (the command line and what its failures mean), `line` (its process), `records` (what the far
+side may say), `conversation` (one connection), `package` (what travels) and `device`. On the far side, where Python
+3.10, NumPy, OpenCV and one engine library are all there is: `bootstrap` (sent over standard input, standard library
+only), `far` (lock, records) and `steps` (the work itself).
 `shards` holds arrays for both.
 
 The far side keeps everything below `~/.cache/edgeattn/remote`:

@@ -26,11 +26,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-# Without a sign of life for so long nobody is there any more; the near side gives one every five seconds.
-PATIENCE_S = 60
+# Without a sign of life for so long nobody is there any more. The near side gives one every quarter of a minute, and
+# itself gives up after two minutes without an answer.
+PATIENCE_S = 180
 OLDEST = (3, 10)
 RELEASE = Path("/etc/nv_tegra_release")
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Channel:
@@ -63,15 +66,30 @@ def root() -> Path:
     return Path.home() / ".cache" / "edgeattn" / "remote"
 
 
+def described(error: Exception, place: Path) -> Any:
+    """A pair, the kind and the message, of what nobody expected; only what is the disk's fault is told as such."""
+    if isinstance(error, OSError) and error.errno in (*_FULL, *_FORBIDDEN):
+        return "StorageError", disk_sentence(error, place)
+    said = next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), "")
+    if not isinstance(error, OSError):
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return (
+        "MachineError",
+        f"the work broke off ({said or type(error).__name__}); mend what that names there, then run the same command "
+        "to resume.",
+    )
+
+
 def disk_sentence(error: OSError, place: Path) -> str:
     """What the operating system says of the disk, as one sentence."""
     where = error.filename2 or error.filename or place
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # NumPy reports a short write without a number: "16384 requested and 4096 written".
+    if error.errno in _FULL or "requested and" in str(error):
         return (
             f"No space is left on the disk while writing {where}; free some space there (all of {root()} may go), "
             "then run the same command to resume."
         )
-    return f"{where} cannot be written ({error.strerror}); make it writable for this user."
+    return f"{where} cannot be written ({error.strerror or error}); make it writable for this user."
 
 
 def hash_of(path: Path) -> str:
@@ -156,7 +174,7 @@ def finished(place: Path, key: Any) -> Any:
 
 
 def watch() -> None:
-    """End this process and all that it started once the near side is gone: closed, or silent for a minute."""
+    """End this process and all that it started once the near side is gone: closed, or silent for too long."""
     while True:
         ready = select.select([0], [], [], PATIENCE_S)[0]
         if not ready or not os.read(0, 4096):
@@ -186,17 +204,15 @@ def main() -> int:
         )
     lacking = [requirement for module, requirement in request["needed"] if not satisfied(module, requirement)]
     if lacking:
-        wanted = " ".join(f"'{requirement}'" for requirement in lacking)
-        return channel.fail(
-            "MissingLibrary",
-            f"{sys.executable} lacks {', '.join(lacking)}; install with: {sys.executable} -m pip install {wanted}",
-        )
+        return channel.fail("MissingLibrary", f"{sys.executable} lacks {', '.join(lacking)}; {how_to_get(lacking)}")
     try:
         return _serve(channel, stream, request)
     except EOFError:
+        with suppress(OSError):  # mostly nobody is there to hear it
+            channel.fail("ConnectionFailed", "The connection ended within a file; run the same command again.")
         return 3
-    except OSError as error:
-        return channel.fail("StorageError", disk_sentence(error, root()))
+    except Exception as error:  # whatever it is must reach the near side as a sentence
+        return channel.fail(*described(error, root()))
 
 
 def satisfied(module: str, requirement: str) -> bool:
@@ -210,6 +226,17 @@ def satisfied(module: str, requirement: str) -> bool:
         return bool(numbers(metadata.version(name)) >= numbers(rest.partition(",")[0]))
     except metadata.PackageNotFoundError:  # OpenCV comes under several names
         return True
+
+
+def how_to_get(lacking: Any) -> str:
+    """Part of a sentence. A system's own Python has no pip, or one that installs nothing (PEP 668)."""
+    wanted = " ".join(f"'{requirement}'" for requirement in lacking)
+    if sys.prefix != sys.base_prefix:
+        return f"install with: {sys.executable} -m pip install {wanted}"
+    return (
+        f"on that machine run: {sys.executable} -m venv --system-site-packages ~/edgeattn && "
+        f"~/edgeattn/bin/pip install {wanted}, then name it with --host-python '~/edgeattn/bin/python'"
+    )
 
 
 def numbers(version: str) -> Any:
@@ -242,6 +269,8 @@ def _serve(channel: Channel, stream: BinaryIO, request: Any) -> int:
     threading.Thread(target=watch, daemon=True).start()
     code = place / "packages" / package["sha256"]
     unpack(place / "files" / package["sha256"], code)
+    # What is started with `-m` looks for modules where it stands, and that is the user's own folder till now.
+    os.chdir(str(code))
     sys.path[:] = [str(code), *filter(None, sys.path)]
     # By name: it is the one that was just unpacked, and it imports this file in its turn.
     far = importlib.import_module("edgeattn.remote.far")

@@ -14,7 +14,8 @@ from edgeattn.errors import EdgeattnError
 from edgeattn.progress import Progress
 from edgeattn.remote import bootstrap
 from edgeattn.remote.host import Host
-from edgeattn.remote.line import Line, Source, check_names
+from edgeattn.remote.line import Line, Source
+from edgeattn.remote.records import Failed, Hello, Need, Progressed, Result, Sent
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Request:
     force: bool = False
 
 
-def converse(host: Host, request: Request, into: Path | None, progress: Progress) -> dict[str, Any]:
-    """The result record (`values`, `files`, `cached`); the files it names are in `into`, named by their SHA-256.
+def converse(host: Host, request: Request, into: Path | None, progress: Progress) -> Result:
+    """The result; the files it names are in `into`, named by their SHA-256.
 
     What is in `into` already is not sent again; None for a question, which brings no files. Raises what the step
     raised there, as it said it, and ConnectionFailed, MissingLibrary or InputError where it did not come to that.
@@ -58,43 +59,44 @@ def converse(host: Host, request: Request, into: Path | None, progress: Progress
         return _listen(line, sources, into, progress)
 
 
-def _listen(line: Line, sources: Mapping[str, Source], into: Path | None, progress: Progress) -> dict[str, Any]:
+def _listen(line: Line, sources: Mapping[str, Source], into: Path | None, progress: Progress) -> Result:
     address = line.host.address
     for record in line.records():
-        if "need" in record:
-            line.doing = "files were sent"
-            line.send([sources[sha256] for sha256 in record["need"]], progress)
-            line.stay_alive()
-        elif "progress" in record:
-            done, total, text = record["progress"]
-            line.doing = f"'{_printable(text)}' was under way"
-            progress(done, total, f"{_printable(text)}, on {address}")
-        elif "file" in record and into is not None:
-            line.doing = "results were fetched"
-            progress(0, 1, f"fetching results from {address}")
-            line.fetch(record["file"], into)
-        elif "error" in record:
-            raise _error(record["error"], address)
-        elif "result" in record:
-            result: dict[str, Any] = record["result"]
-            check_names(result["files"], address)
-            return result
-        elif "hello" in record:
-            line.doing = "it looked for what is there already"
+        match record:
+            case Hello():
+                line.doing = "it looked for what is there already"
+            case Need(hashes):
+                if unknown := set(hashes) - set(sources):
+                    raise line.distrust(f"a request for a file that nobody offered ({min(unknown)[:12]})")
+                line.doing = "files were sent"
+                line.send([sources[sha256] for sha256 in hashes], progress)
+                line.stay_alive()
+            case Progressed(done, total, text):
+                line.doing = f"'{text}' was under way"
+                progress(done, total, f"{text}, on {address}")
+            case Sent():
+                if into is None:
+                    raise line.distrust("a file where none was asked for")
+                line.doing = "results were fetched"
+                progress(0, 1, f"fetching results from {address}")
+                line.fetch(record, into)
+            case Failed(kind, message):
+                raise _error(kind, f"On {address}: {message}")
+            case Result():
+                if not all(into and (into / sha256).is_file() for sha256 in record.files.values()):
+                    raise line.distrust("a result without its files")
+                return record
     raise line.failure()
 
 
-def _error(told: Mapping[str, str], address: str) -> EdgeattnError:
+def _error(name: str, message: str) -> EdgeattnError:
     """What was raised there, as the same class here."""
-    kind = getattr(errors, told["kind"], None)
+    kind = getattr(errors, name, None)
     if not (isinstance(kind, type) and issubclass(kind, EdgeattnError)):
         kind = EdgeattnError
-    return kind(f"On {address}: {_printable(told['message'])}")
-
-
-def _printable(text: str) -> str:
-    """Another machine's words, without signs that would steer the terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    if kind is errors.NoEngine:
+        kind = errors.ModelError  # the former makes a sentence of a reason, and this is that sentence
+    return kind(message)
 
 
 def _entry(source: Source) -> dict[str, Any]:

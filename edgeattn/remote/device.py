@@ -91,8 +91,7 @@ class Device:
         """
         request = Request(name, key, values, self.package, needed(self.backend), files, force)
         result = converse(self.host, request, into, self.progress)
-        fetched = {file: into / entry["sha256"] for file, entry in result["files"].items()}
-        return Done(result["values"], fetched, result["cached"])
+        return Done(result.values, {name: into / sha256 for name, sha256 in result.files.items()}, result.cached)
 
 
 def connect(host: Host, backend: str, task_module: str, progress: Progress) -> Device:
@@ -108,4 +107,4 @@ def connect(host: Host, backend: str, task_module: str, progress: Progress) -> D
 
 def _facts(host: Host, backend: str, package: bytes, progress: Progress) -> dict[str, Any]:
     question = Request("describe", None, {"backend": backend}, package, needed(backend))
-    return dict(converse(host, question, None, progress)["values"])
+    return converse(host, question, None, progress).values

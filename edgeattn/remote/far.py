@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgeattn import errors
 from edgeattn.artifact import sha256_file, write_atomic
-from edgeattn.errors import EdgeattnError, InputError, StorageError
+from edgeattn.errors import InputError, StorageError
 from edgeattn.measure.worker import describe_error
 from edgeattn.remote import bootstrap
 from edgeattn.remote.steps import STEPS, Job
@@ -54,6 +55,8 @@ def _record(channel: Channel, root: Path, request: Mapping[str, Any]) -> tuple[d
         channel.tell(progress=[done, total, text])
 
     if key is None:  # a question, which is answered anew each time
+        with suppress(BlockingIOError), _locked(root):
+            _clear(root)  # nobody is at anything, so what lies about is of somebody who was cut off
         return {"values": step(Job(Path(), Path(), request["values"], progress)), "files": {}}, False
     with _alone(root, progress):
         if not request["force"] and (found := bootstrap.finished(root, key)):
@@ -65,7 +68,8 @@ def _record(channel: Channel, root: Path, request: Mapping[str, Any]) -> tuple[d
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(root / "files" / entry["sha256"])
         (work / "out").mkdir(parents=True)
-        values = step(Job(work / "in", work / "out", request["values"], progress))
+        with _temporary(work / "tmp"):
+            values = step(Job(work / "in", work / "out", request["values"], progress))
         record = {"schema": SCHEMA, "step": request["step"], "values": values, "files": _kept(root, work / "out")}
         write_atomic(root / "steps" / f"{key}.json", json.dumps(record))
         shutil.rmtree(work, ignore_errors=True)
@@ -85,18 +89,43 @@ def _kept(root: Path, out: Path) -> dict[str, dict[str, Any]]:
 @contextmanager
 def _alone(root: Path, progress: Any) -> Iterator[None]:
     """Hold this user's one lock, which goes with the process that holds it, killed or not."""
-    with (root / "lock").open("wb") as file:
-        told = False
-        while True:
+    told = False
+    while True:
+        with ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                held.enter_context(_locked(root))
             except BlockingIOError:
                 if not told:
                     progress(0, 1, "waiting for another run")
                     told = True
                 time.sleep(_LOOK_AGAIN_S)
+                continue
+            yield
+            return
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """The lock, or BlockingIOError at once."""
+    with (root / "lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[None]:
+    """Temporary files of this process and of those it starts: with the step's, which are cleared when it was killed."""
+    folder.mkdir()
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
 
 
 def _clear(root: Path) -> None:
@@ -112,7 +141,9 @@ def _clear(root: Path) -> None:
 
 def _described(error: Exception, root: Path) -> dict[str, str]:
     """`{kind, message}`. A full disk is told in the words of this side: it has no --store that could be elsewhere."""
-    cause = error.__cause__ if isinstance(error, StorageError) else error
-    if isinstance(cause, OSError) and (not isinstance(error, EdgeattnError) or isinstance(error, StorageError)):
-        return {"kind": errors.StorageError.__name__, "message": bootstrap.disk_sentence(cause, root)}
+    if isinstance(error, StorageError) and isinstance(error.__cause__, OSError):
+        return {"kind": StorageError.__name__, "message": bootstrap.disk_sentence(error.__cause__, root)}
+    if isinstance(error, OSError):
+        kind, message = bootstrap.described(error, root)
+        return {"kind": kind, "message": message}
     return describe_error(error)

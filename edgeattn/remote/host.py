@@ -12,15 +12,17 @@ FIXED = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
     "UpdateHostKeys": "no",
+    "NoHostAuthenticationForLocalhost": "no",
     "ForwardAgent": "no",
     "ForwardX11": "no",
     "ClearAllForwardings": "yes",
     "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
     "RequestTTY": "no",
     "EscapeChar": "none",
-    "LogLevel": "ERROR",
+    "LogLevel": "INFO",  # below it ssh does not say that the other side no longer answers
 }
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.\\+-]*@)?[A-Za-z0-9_\[][A-Za-z0-9_.:%\]-]*")
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.\\+-]*@)?[A-Za-z0-9_:][A-Za-z0-9_.:%-]*")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Host:
             raise InputError(
                 f"A host is named as for ssh, without the port: --host {name} --ssh-option Port={port}, or put the "
                 "port into ~/.ssh/config."
+            )
+        if bracketed := re.fullmatch(r"(?:(.*)@)?\[([^\[\]]*)\](?::\d+)?", self.address):
+            user = f"{bracketed[1]}@" if bracketed[1] else ""
+            raise InputError(
+                f"An IPv6 address is named as for ssh, without brackets: --host {user}{bracketed[2]} (a port goes into "
+                "--ssh-option Port=...)."
             )
         if not _ADDRESS.fullmatch(self.address):
             raise InputError(f"'{self.address}' is no host; give user@device as for ssh, or a name from ~/.ssh/config.")

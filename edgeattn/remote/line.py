@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
+import os
+import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from edgeattn.artifact import sha256_file
-from edgeattn.bundle.archive import unsafe_names
 from edgeattn.errors import ConnectionFailed, EdgeattnError, MissingLibrary, storage_errors
 from edgeattn.progress import Progress
 from edgeattn.remote import ssh
 from edgeattn.remote.host import Host
+from edgeattn.remote.records import Record, Sent, parse, printable
 
 _CHUNK = 1 << 18
 _MARK = b"\x1e"
@@ -40,6 +40,9 @@ class Line:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env=ssh.environment(),
+                # Without a terminal nobody can be asked on it, not even by the ssh to a jump host.
+                start_new_session=True,
             )
         except FileNotFoundError as error:
             raise MissingLibrary(
@@ -54,8 +57,12 @@ class Line:
     def __enter__(self) -> Line:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._ended.set()
+        if kind is not None and not issubclass(kind, Exception) and self._process.poll() is None:
+            # Ctrl-C does not reach another session. Ended first: what is not yet sent would be waited for below.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
         with suppress(OSError):
             self._in.close()  # the far side ends with it
         try:
@@ -76,15 +83,27 @@ class Line:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """What the far side says. Lines without the mark are not its own: a login script greets somebody."""
+    def records(self) -> Iterator[Record]:
+        """What the far side says. Lines without the mark are not its own: a login script greets somebody.
+
+        Raises ConnectionFailed for what it never says.
+        """
         while text := self._out.readline():
             _, mark, record = text.partition(_MARK)
+            if mark and not record.endswith(b"\n"):
+                return  # cut off within a record
             if mark:
                 try:
-                    yield json.loads(record)
-                except ValueError:
-                    return  # cut off within a record
+                    found = parse(record)
+                except ValueError as error:
+                    raise self.distrust(str(error)) from error
+                yield found
+
+    def distrust(self, what: str) -> ConnectionFailed:
+        """That the far side sends what no step sends."""
+        return ConnectionFailed(
+            f"{self.host.address} sends {what}; it is not to be trusted, or something on the way alters what it says."
+        )
 
     def send(self, sources: list[Source], progress: Progress) -> None:
         """The files that the far side lacks, one behind the other."""
@@ -98,10 +117,9 @@ class Line:
                 sent += len(chunk)
                 progress(round(sent / _MB), round(total / _MB), f"sending {amount} to {self.host.address}")
 
-    def fetch(self, entry: Mapping[str, Any], into: Path) -> None:
+    def fetch(self, sent: Sent, into: Path) -> None:
         """One file that the far side sends, to `into/<sha256>`. Raises ConnectionFailed, StorageError."""
-        check_names({entry["name"]: entry}, self.host.address)
-        path, left = into / entry["sha256"], int(entry["size"])
+        path, left = into / sent.sha256, sent.size
         temporary = path.with_name(f".{path.name}.tmp")
         with storage_errors(path):
             into.mkdir(parents=True, exist_ok=True)
@@ -114,7 +132,7 @@ class Line:
                     left -= len(chunk)
             if sha256_file(temporary) != path.name:
                 raise ConnectionFailed(
-                    f"'{entry['name']}' arrived from {self.host.address} other than it was sent; run the same command "
+                    f"'{sent.name}' arrived from {self.host.address} other than it was sent; run the same command "
                     "again."
                 )
             temporary.replace(path)
@@ -149,14 +167,8 @@ class Line:
         assert stream is not None
         with stream:
             for line in stream:
-                if text := line.decode(errors="replace").strip():
+                if text := printable(line.decode(errors="replace")).strip():
                     self._said.append(text)
-
-
-def check_names(files: Mapping[str, Mapping[str, Any]], address: str) -> None:
-    """Names and hashes become files here: raises ConnectionFailed for one that would leave its folder."""
-    if unsafe_names(files) or not all(re.fullmatch("[0-9a-f]{64}", entry["sha256"]) for entry in files.values()):
-        raise ConnectionFailed(f"{address} sends files with names that no step gives; it is not to be trusted.")
 
 
 def _chunks(source: Source) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import pytest
 from edgeattn.artifact import Precision, Stage, Store
 from edgeattn.data.base import Sample, Splits
 from edgeattn.errors import ConnectionFailed, MachineChanged, MachineError, StageFailed
-from edgeattn.pipeline import checks
+from edgeattn.pipeline import bundling, checks
 from edgeattn.pipeline.context import Context
 from edgeattn.pipeline.on_device import OnDevice
 from edgeattn.pipeline.rows import Row, built
@@ -280,3 +280,14 @@ def test_a_connection_lost_while_a_second_engine_is_built_ends_the_run(context, 
     box.answers["spread"] = spread
     with pytest.raises(ConnectionFailed):
         OnDevice(box).spread(context, row(context, Stage.EXPORT, "fp32").artifact, row(context, Stage.COMPILE, "int8"))
+
+
+def test_a_proof_is_of_the_machine_as_it_is_now(context, box, monkeypatch, tmp_path):
+    """So a record of an earlier one is not enough."""
+    box.answers["self_test"] = lambda values, files, into: Done({}, {}, False)
+    monkeypatch.setattr(bundling, "bundle", lambda context, graph, engine, machine: machine)
+    graph, engine = (row(context, stage, "fp32").artifact for stage in (Stage.EXPORT, Stage.COMPILE))
+    OnDevice(box).bundle(context, graph, engine).prove(tmp_path / "x.edgeattn", tmp_path / "work")
+    name, _, values, files, force = box.asked[0]
+    assert (name, values["path"], force) == ("self_test", "bundle/x.edgeattn", True)
+    assert files == {"bundle/x.edgeattn": tmp_path / "x.edgeattn"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +54,46 @@ def test_a_file_that_is_cut_off_leaves_nothing(tmp_path):
 def test_a_file_that_is_another_leaves_nothing(tmp_path):
     assert not bootstrap.receive(Bytes(b"CONTENT"), tmp_path / sha256_bytes(b"content"), 7)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_does_not_go_on_ends_the_process(tmp_path):
+    """A cable that was pulled: the stream does not end."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r})\n"
+        "import bootstrap, pathlib\nbootstrap.PATIENCE_S = 1\n"
+        f"bootstrap.receive(sys.stdin.buffer, pathlib.Path({str(tmp_path)!r}) / 'x', 7)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+    process.stdin.write(b"cont")
+    process.stdin.flush()
+    try:
+        assert process.wait(20) == -signal.SIGALRM
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left", "/x/a"),
+            "StorageError",
+            "No space is left on the disk while writing /x/a",
+        ),
+        (OSError(errno.EDQUOT, "Quota", "/x/a"), "StorageError", "No space is left on the disk while writing /x/a"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/a"), "StorageError", "/x/a cannot be written (Read-only"),
+        (PermissionError(errno.EACCES, "Permission denied"), "StorageError", "/root-of-it cannot be written"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "MachineError", "([Errno 12] Cannot allocate memory); mend"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "MachineError", "Too many open files"),
+        (OSError("libcudart.so.12: cannot open shared object file"), "MachineError", "(libcudart.so.12: cannot open"),
+        (TimeoutError("timed out"), "MachineError", "(timed out)"),
+        (TimeoutError(), "MachineError", "(TimeoutError)"),
+        (RuntimeError("boom.\nmore"), "MachineError", "(RuntimeError: boom)"),
+    ],
+)
+def test_only_what_is_the_disks_fault_is_told_as_such(error, kind, words):
+    found, message = bootstrap.described(error, Path("/root-of-it"))
+    assert found == kind and words in message and "\n" not in message
 
 
 def test_what_is_not_what_its_name_says_is_removed(tmp_path):

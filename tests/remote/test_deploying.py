@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,9 @@ class Tool:
 
     def start(self, *words: str) -> Running:
         own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "EDGEATTN_CACHE": str(self.folder / "cache")}
-        command = [sys.executable, "-c", "from edgeattn.cli import main; main()", *words]
+        # What was started in the background may be deaf to Ctrl-C, which a test is to give it.
+        program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        command = [sys.executable, "-c", f"{program}; from edgeattn.cli import main; main()", *words]
         return Running(command, self.folder, {**os.environ, **own})
 
     def __call__(self, *words: str) -> tuple[int, str, str]:
@@ -188,6 +191,14 @@ def test_cut_off_and_resumed(box, deployed, local, tmp_path, wait):
     wait(lambda: not box.processes())
     (box.home / "hold.reached").unlink()
 
+    # Ctrl-C at the same place: `ssh` is in a session of its own, and hears nothing of it.
+    running = tool.start(*deploy(box))
+    wait(lambda: (box.home / "hold.reached").exists() or running.process.poll() is not None, 900)
+    running.process.send_signal(signal.SIGINT)
+    assert running.end()[0] == 130
+    wait(lambda: not box.processes())
+    (box.home / "hold.reached").unlink()
+
     # The connection is killed at the same place; the engine that was begun is half there.
     running = tool.start(*deploy(box))
     wait(lambda: (box.home / "hold.reached").exists() or running.process.poll() is not None, 900)
@@ -255,6 +266,7 @@ def test_a_machine_that_cannot_be_used_is_found_before_anything_is_made(box, tmp
     ("words", "said"),
     [
         (["--host", "a b"], "'a b' is no host"),
+        (["--host", ""], "'' is no host"),
         (["--ssh-option", "Port=1"], "name it with --host"),
         (["--host", "box", "--ssh-option", "StrictHostKeyChecking=no"], "host keys are always checked"),
     ],

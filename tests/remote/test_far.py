@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +128,43 @@ def test_a_full_disk_is_told_without_options_that_are_not_for_it(ask):
         assert record["error"]["kind"] == "StorageError"
         assert record["error"]["message"].startswith("No space is left on the disk while writing /x/engine.blob; free")
         assert "--store" not in record["error"]["message"]
+
+
+def test_what_is_no_fault_of_the_disk_is_not_told_as_one(ask):
+    def fails(job):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    (record,) = ask(fails).records
+    assert record["error"]["kind"] == "MachineError" and "Cannot allocate memory" in record["error"]["message"]
+
+
+def test_temporary_files_lie_with_the_step(ask, place, monkeypatch):
+    """So that they go although the process was killed: with the next step, or the next question."""
+    before = tempfile.gettempdir()
+    seen = []
+
+    def step(job):
+        seen.append(Path(tempfile.mkdtemp(prefix="edgeattn-")))
+        said = subprocess.run([sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"],
+                              capture_output=True, text=True, check=True).stdout  # fmt: skip
+        seen.append(Path(said.strip()))
+        return {}
+
+    ask(step)
+    assert seen[0].parent == seen[1] == place / "work/k/tmp" and not seen[0].exists()
+    assert tempfile.gettempdir() == before
+
+
+def test_a_question_clears_what_a_killed_step_left(ask, place):
+    left = place / "work/other/tmp/edgeattn-x/0.npz"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"frames")
+    with (place / "lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ask(lambda job: {}, key=None)
+        assert left.exists(), "somebody may be at it"
+    ask(lambda job: {}, key=None)
+    assert list((place / "work").iterdir()) == []
 
 
 def test_an_unknown_step(place):
