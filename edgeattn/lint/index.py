@@ -1,7 +1,6 @@
 """Indices and counts that are computed in FP16, which knows whole numbers to 2048 alone.
 
-Exporters write an integer division as Cast, Div, Floor, Cast: 3519 // 80 is 43, in FP16 it is 44 (NVIDIA's TopK and
-Gather take the result as it is).
+Exporters write an integer division as Cast, Div, Floor, Cast: 3519 // 80 is 43, in FP16 it is 44.
 """
 
 from __future__ import annotations

@@ -6,20 +6,16 @@ Bodies of If, Loop and Scan are laid out flat among the nodes, local functions a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
-from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends.base import last_line
-from edgeattn.errors import ModelError
+from edgeattn.onnxgraph.plain import bodies, forget, plain
 
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
@@ -29,8 +25,6 @@ MOVING = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", 
 _QUANTIZERS_MOVE_OVER = MOVING | {"MaxPool", "Relu", "Concat"}
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 
-_SHAPE_SIZE = 2**12
-"""As many numbers as no tensor of sizes, axes or places has that a shape depends on."""
 _VALUES = ("value_float", "value_floats", "value_int", "value_ints")
 
 
@@ -76,10 +70,7 @@ class Graph:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        whole, model = model, _without_weights(model)
-        if model.functions:
-            model = _inlined(model)
-        _set_apart(model.graph, set(_defined(model.graph)), {})
+        whole, model = model, plain(model)
         self.functions = {(function.domain, function.name) for function in model.functions}
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.initializers: dict[str, onnx.TensorProto] = {}
@@ -192,7 +183,7 @@ class Graph:
             for index, name in enumerate(node.inputs):
                 if name:
                     self.readers.setdefault(name, []).append((node, index))
-            for body in _bodies(proto):
+            for body in bodies(proto):
                 self.bound.update(value.name for value in body.input)
                 self.results += [(node, value.name) for value in body.output]
                 self._flatten(body, inside=True)
@@ -200,7 +191,7 @@ class Graph:
     def _infer(self, model: onnx.ModelProto) -> str | None:
         bare = onnx.ModelProto()
         bare.CopyFrom(model)
-        _forget(bare.graph)
+        forget(bare.graph)
         error = None
         try:
             bare = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
@@ -224,7 +215,7 @@ class Graph:
                 sizes = (d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
                 self.shapes.setdefault(value.name, tuple(sizes))
         for proto in graph.node:
-            for body in _bodies(proto):
+            for body in bodies(proto):
                 self._learn(body)
 
     def _constants(self) -> set[str]:
@@ -257,87 +248,6 @@ class Graph:
 def as_graph(model: onnx.ModelProto | Graph) -> Graph:
     """A view of `model`, which may be one already."""
     return model if isinstance(model, Graph) else Graph(model)
-
-
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which large initializers have no bytes: shapes do not depend on them, and ONNX's own functions take
-    no more than 2 GB."""
-    graph = onnx.GraphProto(
-        name="graph",
-        node=model.graph.node,
-        input=model.graph.input,
-        output=model.graph.output,
-        value_info=model.graph.value_info,
-        initializer=map(_small, model.graph.initializer),
-        sparse_initializer=model.graph.sparse_initializer,
-    )
-    return onnx.ModelProto(
-        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
-    )
-
-
-def _small(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    """`tensor`, or where it is too large to be a shape another of its name, type and shape."""
-    if prod(tensor.dims) <= _SHAPE_SIZE:
-        return tensor
-    return TensorProto(
-        name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, data_location=TensorProto.EXTERNAL
-    )
-
-
-def _defined(graph: onnx.GraphProto) -> Iterator[str]:
-    """The names that `graph` gives, without the bodies in it."""
-    yield from (value.name for value in [*graph.input, *graph.initializer])
-    yield from (name for node in graph.node for name in node.output if name)
-
-
-def _set_apart(graph: onnx.GraphProto, taken: set[str], renamed: Mapping[str, str]) -> None:
-    """Give names of their own to tensors of bodies that are called as one elsewhere: ONNX allows it of two branches,
-    and its shape inference stumbles over it.
-
-    `taken` are the names so far; `renamed` what `graph` and those around it call otherwise now.
-    """
-    for tensor in [*graph.input, *graph.initializer, *graph.output, *graph.value_info]:
-        tensor.name = renamed.get(tensor.name, tensor.name)
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-        for body in _bodies(node):
-            inner = {}
-            for name in _defined(body):
-                inner[name] = next(each for each in _variants(name) if each not in taken)
-                taken.add(inner[name])
-            _set_apart(body, taken, {**renamed, **inner})
-
-
-def _variants(name: str) -> Iterator[str]:
-    yield name
-    yield from (f"{name}_{number}" for number in count(2))
-
-
-def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return onnx.inliner.inline_local_functions(model)
-    except Exception as error:  # onnx's own exceptions have only this class in common
-        raise ModelError(
-            f"The graph's local functions cannot be written out where they are called ({last_line(error)}); export the "
-            "model again without them."
-        ) from error
-
-
-def _bodies(proto: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in proto.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _forget(graph: onnx.GraphProto) -> None:
-    """Drop what the file states about inner tensors: it may be out of date, and inference believes it."""
-    del graph.value_info[:]
-    for proto in graph.node:
-        for body in _bodies(proto):
-            _forget(body)
 
 
 def type_name(kind: int) -> str:

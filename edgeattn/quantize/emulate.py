@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends import onnxruntime
 from edgeattn.backends.base import MODEL, Runner
 from edgeattn.onnxgraph.file import serialized
+from edgeattn.onnxgraph.plain import inlined
 from edgeattn.onnxgraph.view import Graph
 from edgeattn.quantize.fp16 import TYPES, refuse_float_bodies
 
@@ -61,7 +61,7 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     refuse_float_bodies(view, TensorProto.FLOAT16, "emulated")
     result = onnx.ModelProto()
-    result.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
+    result.CopyFrom(inlined(model))
     nodes, weights = list(result.graph.node), [_wide(tensor) for tensor in result.graph.initializer]
     del result.graph.node[:], result.graph.initializer[:], result.graph.value_info[:]
     result.graph.initializer.extend(weights)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.backends.base import last_line
 from edgeattn.errors import ModelError
 from edgeattn.onnxgraph.half import FP16_MAX, MASK, Masks
+from edgeattn.onnxgraph.plain import bodies, inlined
 from edgeattn.onnxgraph.view import Graph
 from edgeattn.quantize.islands import islands
 
@@ -84,7 +84,7 @@ def _to_fp16(model: onnx.ModelProto, ranges: Mapping[str, float]) -> onnx.ModelP
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose functions are written out where they are called, and whose Constant nodes of FP32 are weights."""
     result = onnx.ModelProto()
-    result.CopyFrom(onnx.inliner.inline_local_functions(model) if model.functions else model)
+    result.CopyFrom(inlined(model))
     nodes = list(result.graph.node)
     del result.graph.node[:]
     for node in nodes:
@@ -115,9 +115,8 @@ def _named(body: onnx.GraphProto) -> Iterator[str]:
     yield from (value.name for value in body.input)
     for node in body.node:
         yield from (*node.input, *node.output)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _named(inner)
+        for inner in bodies(node):
+            yield from _named(inner)
 
 
 class _Writer:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.errors import ModelError
+from edgeattn.onnxgraph.plain import bodies
 from edgeattn.onnxgraph.view import PRODUCTS
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -219,9 +220,8 @@ def _read(graph: onnx.GraphProto) -> Iterator[str]:
     yield from (value.name for value in graph.output)
     for node in graph.node:
         yield from node.input
-        for attribute in node.attribute:
-            for body in [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs:
-                yield from _read(body)
+        for body in bodies(node):
+            yield from _read(body)
 
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:

@@ -11,6 +11,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from edgeattn import lint
 from edgeattn.artifact import Precision, Stage, Store
 from edgeattn.data.base import Sample, Splits
 from edgeattn.pipeline import gate, stages
@@ -117,9 +118,17 @@ def test_warnings_are_notes_with_the_command_that_lists_them(context, steep, tmp
     assert all(note.endswith(f"edgeattn inspect {path} --target jetson-orin-nano --ranges {ranges}") for note in notes)
 
 
-def test_one_version_is_judged_once(context, steep):
+def test_one_version_is_judged_once(context, steep, monkeypatch):
     made = context()
     one = replace(made, target=made.target.model_copy(update={"tensorrt": SimpleNamespace(min="10.3", max="10.3")}))
+    judged = []
+    monkeypatch.setattr(lint, "lint", lambda model, rules, ranges: judged.append(rules.version) or [])
+    for target in (one, made):
+        assert gate.refusal(target, steep(), None) == (None, ())
+    assert judged == ["10.3", "10.3", "10.16.2"]
+
+
+def test_what_is_refused(context, steep):
     bad = steep(STEEP.replace("Cast <to = 1> (frame)", "Cast <to = 1> (frame) b = Bernoulli (x)"))
-    why, _ = gate.refusal(one, bad, None)
+    why, _ = gate.refusal(context(), bad, None)
     assert why.startswith("TensorRT 10.3 would refuse it")
