@@ -53,7 +53,8 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
         if settings.dla_core is not None:
             notes.append(_tensorrt_inspect.dla_note(executed))
     notes = [*built.notes, *notes]
-    notes += while_building(board, sampler.telemetry.to_dict())
+    telemetry = sampler.telemetry.to_dict()
+    notes += while_building(board, telemetry)
     if settings.tf32:
         notes.append("FP32 products run with 10-bit mantissas (TF32).")
     return built.plan, {
@@ -67,6 +68,7 @@ def made(model: Path, settings: BuildSettings, progress: Progress, precision: st
         "workspace_mb": built.workspace_mb,
         "fingerprint": fingerprint(),
         "board": board_settings(board),
+        "telemetry": telemetry,
         "layers": layers,
         "macs": macs,
         "executed": [layer.to_json() for layer in executed],

@@ -115,12 +115,15 @@ def _executed(value: Any) -> bool:
 _Kind = tuple[Callable[[Any], bool], str]
 _TEXT: _Kind = (lambda value: isinstance(value, str), "a text")
 _COUNTS: _Kind = (lambda value: _by_name(value, int), "whole numbers by name")
+_OBJECT_OR_NULL: _Kind = (lambda value: value is None or isinstance(value, dict), "an object or null")
 _DESCRIBED: dict[str, _Kind] = {
     **dict.fromkeys(("plan_sha256", "onnx_sha256", "blob_sha256", "inference_precision"), _TEXT),
     **dict.fromkeys(("layers", "macs"), _COUNTS),
     "fingerprint": (lambda value: _by_name(value, str), "texts by name"),
     "settings": (lambda value: isinstance(value, dict), "values by name"),
-    "board": (lambda value: value is None or isinstance(value, dict), "values by name, or null"),
+    **dict.fromkeys(
+        ("board", "telemetry"), (lambda value: value is None or isinstance(value, dict), "an object or null")
+    ),
     "notes": (_texts, "a list of texts"),
     "executed": (_executed, "a list of layers with name, kind, precision and nodes"),
 }

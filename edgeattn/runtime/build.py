@@ -24,7 +24,7 @@ from typing import Any, cast
 
 from edgeattn import backends
 from edgeattn.backends.base import MODEL, Runner, Tensors
-from edgeattn.board import Sampler, describe_device
+from edgeattn.board import describe_device
 from edgeattn.board.jetson import ROOT
 from edgeattn.bundle.golden import SelfTest, check_golden, golden_samples
 from edgeattn.bundle.manifest import GOLDEN
@@ -40,7 +40,6 @@ from edgeattn.runtime.spread import Built, Spread, compare
 from edgeattn.tasks.base import Task
 
 _UNFINISHED = ".building"
-_LOOK_EVERY_S = 1.0  # at the board; it is busy timing
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def build(
     device = describe_device(root)
     with locked(job.here):
         report = None if force else _standing(job, device)
-        report = report or _built(job, device, progress, root, fresh=force)
+        report = report or _built(job, device, progress, fresh=force)
     if twice and report.passed:
         report = report.with_spread(_spread(job, report.folder, progress))
     return report
@@ -179,13 +178,12 @@ def _standing(job: _Job, device: dict[str, Any] | None) -> BuildReport | None:
     return None
 
 
-def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: Path, *, fresh: bool) -> BuildReport:
+def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, *, fresh: bool) -> BuildReport:
     """A new engine, moved to `built-here` once it has passed its test; `fresh`: of measurements of its own."""
     unfinished = job.folder / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)  # of a build that was killed
     try:
-        with Sampler(root, interval_s=_LOOK_EVERY_S) as sampler:
-            seconds = job.build(unfinished, progress, fresh=fresh)
+        seconds = job.build(unfinished, progress, fresh=fresh)
         progress(0, 1, "running the golden self-test")
         with closing(job.open(unfinished)) as runner:
             test = job.prove(runner)
@@ -204,7 +202,7 @@ def _built(job: _Job, device: dict[str, Any] | None, progress: Progress, root: P
         build_s=seconds,
         self_test=test,
         device=device,
-        telemetry=sampler.telemetry.to_dict(),
+        telemetry=description.get("telemetry"),
         layer_ms=layer_ms,
     )
 

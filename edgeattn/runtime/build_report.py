@@ -22,8 +22,9 @@ class BuildReport:
     """`engine`: `built` just now, `kept` (it was there and fits), or `refused` (it fails its self-test; not kept).
 
     `description` is the engine's `engine.json`. `device` is the board (`board.describe_device`), `telemetry` what it
-    did while the engine was built; None where there is no board, or nothing was built. `layer_ms`: mean milliseconds by
-    the executed layer's name, which timing makes longer; None where the library times none.
+    did while the engine was built, as the backend saw it; None where nothing was built, or is timed while it is.
+    `layer_ms`: mean milliseconds by the executed layer's name, which timing makes longer; None where the library
+    times none.
     """
 
     bundle: Bundle

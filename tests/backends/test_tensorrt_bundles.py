@@ -508,4 +508,6 @@ def test_a_board_that_is_slowed_down_while_it_builds(one, bundle, tmp_path):
         path = tmp_path / "sys/class/thermal/cooling_device0" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    assert any("slowed down while it built (gpu-throttle-alert)" in note for note in build(bundle).notes)
+    report = build(bundle)
+    assert any("slowed down while it built (gpu-throttle-alert)" in note for note in report.notes)
+    assert report.to_dict()["telemetry"]["throttled"] is True
